@@ -1,0 +1,194 @@
+"""Linen pieces that the models share.
+
+``dtype`` is the type of a layer's arithmetic; parameters are float32 unless a caller hands over others.
+Wherever an image in grey levels enters or leaves a network, the layer stays in float32: bfloat16 resolves
+half a grey level at best.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from realsr_jax import ops
+
+Dtype = Any
+
+RGB_MEAN = (255 * 0.4488, 255 * 0.4371, 255 * 0.4040)
+"""DIV2K's mean colour on 0..255."""
+
+# PyTorch's default initialisation, with which the published networks were trained from scratch:
+# uniform within 1 / sqrt(fan_in).
+_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def _bias_init(fan_in: int) -> Callable[..., jax.Array]:
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """Leaky ReLU with the published slope of 0.2."""
+    return nn.leaky_relu(x, 0.2)
+
+
+class Conv(nn.Module):
+    """A convolution that keeps the spatial size: [n, h, w, c_in] -> [n, h, w, features].
+
+    Attributes:
+      features: output channels.
+      kernel_size: height and width, odd.
+      edge_padding: True repeats border pixels, False pads zeros.
+      dilation: distance between the kernel's taps.
+      dtype: type of the arithmetic and the result.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    edge_padding: bool = False
+    dilation: int = 1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolves x."""
+        h, w = self.kernel_size
+        kernel = self.param("kernel", _kernel_init, (h, w, x.shape[-1], self.features))
+        bias = self.param("bias", _bias_init(h * w * x.shape[-1]), (self.features,))
+        x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
+        return ops.conv2d(x, kernel, edge_padding=self.edge_padding, dilation=self.dilation) + bias
+
+
+class Dense(nn.Module):
+    """A linear map of the last axis, initialised as PyTorch does.
+
+    Attributes:
+      features: output channels.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., c_in] to [..., features]."""
+        kernel = self.param("kernel", _kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", _bias_init(x.shape[-1]), (self.features,))
+        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
+
+
+class _Gate(nn.Module):
+    @nn.compact
+    def __call__(self, mean: jax.Array) -> jax.Array:
+        channels = mean.shape[-1]
+        hidden = nn.relu(Dense(channels // 8, name="squeeze")(mean))
+        return nn.sigmoid(Dense(channels, name="excite")(hidden))
+
+
+class ChannelAttention(nn.Module):
+    """Scales each channel by a gate computed from the channels' means over all pixels.
+
+    Source: Woo et al. 2018 (CBAM), eq. 2 with average pooling only, reduction 8.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [n, h, w, c] to the same shape and type."""
+        mean = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+        gate = _Gate(name="gate")(mean)
+        # The published networks own a second gate that nothing reads. Its parameters are kept, so that
+        # their checkpoints survive a round trip; its computation is removed by the compiler.
+        _Gate(name="unused_gate")(mean)
+        return x * gate[:, None, None, :].astype(x.dtype)
+
+
+class OrientedConvs(nn.Module):
+    """A square, a horizontal and a vertical convolution side by side, concatenated in this order.
+
+    Attributes:
+      features: output channels of the 3x3, the 1x5 and the 5x1 convolution.
+      dtype: type of the arithmetic.
+    """
+
+    features: tuple[int, int, int]
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [n, h, w, c] to [n, h, w, sum(features)]."""
+        square, wide, tall = self.features
+        parts = [
+            Conv(square, (3, 3), dtype=self.dtype, name="square")(x),
+            Conv(wide, (1, 5), dtype=self.dtype, name="wide")(x),
+            Conv(tall, (5, 1), dtype=self.dtype, name="tall")(x),
+        ]
+        return jnp.concatenate(parts, axis=-1)
+
+
+class OrientationAwareModule(nn.Module):
+    """OA(F): oriented convolutions, optional attention, ReLU and a 3x3 fusion, added to the input.
+
+    Attributes:
+      attention: whether the oriented features pass a channel attention.
+      dtype: type of the arithmetic.
+    """
+
+    attention: bool
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [n, h, w, c] to the same shape."""
+        y = OrientedConvs((96, 64, 64), self.dtype, name="oriented")(x)
+        if self.attention:
+            y = ChannelAttention(name="attention")(y)
+        return x + Conv(x.shape[-1], dtype=self.dtype, name="fuse")(nn.relu(y))
+
+
+class FeatureExtraction(nn.Module):
+    """FE(F): oriented convolutions, ReLU and a 3x3 fusion, without a skip connection.
+
+    Attributes:
+      dtype: type of the arithmetic.
+    """
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [n, h, w, c] to the same shape."""
+        y = OrientedConvs((48, 96, 48), self.dtype, name="oriented")(x)
+        return Conv(x.shape[-1], dtype=self.dtype, name="fuse")(nn.relu(y))
+
+
+class Upsampler(nn.Module):
+    """Enlarges by convolutions and pixel shuffles: steps of 2 for scales 2, 4 and 8, one step of 3 for 3.
+
+    Attributes:
+      scale: 2, 3, 4 or 8.
+      relu: whether a ReLU stands before each pixel shuffle.
+      edge_padding: padding of the convolutions.
+      dtype: type of the arithmetic.
+    """
+
+    scale: int
+    relu: bool = False
+    edge_padding: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [n, h, w, c] to [n, h*scale, w*scale, c]."""
+        channels = x.shape[-1]
+        for i, step in enumerate(upsampling_steps(self.scale)):
+            x = Conv(
+                channels * step**2, edge_padding=self.edge_padding, dtype=self.dtype, name=f"conv_{i}"
+            )(x)
+            x = ops.pixel_shuffle(nn.relu(x) if self.relu else x, step)
+        return x
+
+
+def upsampling_steps(scale: int) -> tuple[int, ...]:
+    """Returns the factors by which an `Upsampler` reaches a scale: (2,), (3,), (2, 2) or (2, 2, 2)."""
+    return (3,) if scale == 3 else (2,) * (scale.bit_length() - 1)

@@ -1,0 +1,96 @@
+"""DRLN: densely residual Laplacian network.
+
+Source: Anwar and Barnes 2019, figures 1 and 2; wiring as in the released weights.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from realsr_jax.config import DRLNConfig
+from realsr_jax.layers import Conv, Upsampler
+
+FEATURES = 64
+GROUPS = (3, 3, 3, 3, 4, 4)
+"""Blocks in each group."""
+
+BYPASSED_COMPRESSION = 4
+"""Counted over all groups, this compression's output is read by nothing: the block after it reads its group's input."""
+
+# On 0..255 images this mean of 0..1 is all but nothing, but the network was trained with it.
+_RGB_MEAN = (0.4488, 0.4371, 0.4040)
+
+
+class _Residual(nn.Module):
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        y = nn.relu(Conv(channels, dtype=self.dtype, name="conv1")(x))
+        return nn.relu(x + Conv(channels, dtype=self.dtype, name="conv2")(y))
+
+
+class LaplacianAttention(nn.Module):
+    """Scales each channel by a gate from the channels' means, through a pyramid of dilated convolutions.
+
+    The convolutions run on a 1x1 map, where only their centre tap acts.
+
+    Attributes:
+      dtype: type of the result.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [n, h, w, 64] to the same shape."""
+        mean = jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32)
+        pyramid = [nn.relu(Conv(FEATURES // 16, dilation=d, name=f"dilated_{d}")(mean)) for d in (3, 5, 7)]
+        gate = nn.sigmoid(Conv(FEATURES, name="excite")(jnp.concatenate(pyramid, axis=-1)))
+        return x * gate.astype(self.dtype)
+
+
+class _Block(nn.Module):
+    """Three residual units with dense connections, a compression to 64 channels and attention."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i in range(3):
+            x = jnp.concatenate([x, _Residual(self.dtype, name=f"residual_{i}")(x)], axis=-1)
+        x = nn.relu(Conv(FEATURES, (1, 1), dtype=self.dtype, name="compress")(x))
+        return LaplacianAttention(self.dtype, name="attention")(x)
+
+
+class DRLN(nn.Module):
+    """DRLN on images of 0..255.
+
+    Attributes:
+      config: the scale.
+      dtype: type of the arithmetic on features.
+    """
+
+    config: DRLNConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, lr: jax.Array) -> jax.Array:
+        """Upscales float32 [n, h, w, 3] to float32 [n, h*scale, w*scale, 3]."""
+        mean = jnp.array(_RGB_MEAN)
+        head = Conv(FEATURES, name="head")(lr - mean).astype(self.dtype)
+        group_input = compressed = head
+        number = 0
+        for n_blocks in GROUPS:
+            gathered, x = compressed, group_input
+            for _ in range(n_blocks):
+                number += 1
+                gathered = jnp.concatenate([gathered, _Block(self.dtype, name=f"block_{number}")(x)], axis=-1)
+                compressed = nn.relu(Conv(FEATURES, dtype=self.dtype, name=f"compress_{number}")(gathered))
+                x = group_input if number == BYPASSED_COMPRESSION else compressed
+            group_input = compressed + group_input
+        x = Upsampler(self.config.scale, relu=True, dtype=self.dtype, name="upsample")(group_input + head)
+        return Conv(3, name="tail")(x) + mean

@@ -1,0 +1,142 @@
+"""OADDet and Deep-OADDet: orientation-aware modules and dual dynamic filters.
+
+Both refine the bicubically enlarged image in a head, predict kernels for every pixel from a deep body at the
+LR image's resolution, filter the head's image with them, and merge the filtered images.
+
+Source: the AIM 2020 Real Image Super-Resolution report (Wei et al. 2020), team AiAiR; upstream names DDDet
+and WDDet.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from realsr_jax import ops
+from realsr_jax.config import DeepOADDetConfig, OADDetConfig
+from realsr_jax.layers import (
+    RGB_MEAN,
+    ChannelAttention,
+    Conv,
+    FeatureExtraction,
+    OrientationAwareModule,
+    leaky_relu,
+)
+
+
+class _OADDetHead(nn.Module):
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        x = Conv(self.features, (5, 5), edge_padding=True, name="enter")(image).astype(self.dtype)
+        for i in range(3):
+            x = FeatureExtraction(self.dtype, name=f"extract_{i}")(leaky_relu(x))
+        x = leaky_relu(ChannelAttention(name="attention")(x))
+        return image + Conv(3, (1, 1), name="exit")(x)
+
+
+class _DeepOADDetHead(nn.Module):
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        x = Conv(self.features, (5, 5), edge_padding=True, name="enter")(image).astype(self.dtype)
+        x = leaky_relu(x)
+        for i in range(6):
+            x = OrientationAwareModule(attention=i >= 2, dtype=self.dtype, name=f"module_{i}")(x)
+        x = leaky_relu(ChannelAttention(name="attention")(x))
+        return image + Conv(3, (3, 3), edge_padding=True, name="exit")(x)
+
+
+class _Body(nn.Module):
+    """Features that predict the kernels: [n, h*s, w*s, 3] -> [n, h*s, w*s, features]."""
+
+    n_modules: int
+    features: int
+    scale: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        def conv(name, dtype=self.dtype):
+            return Conv(self.features, edge_padding=True, dtype=dtype, name=name)
+
+        x = conv("enter", jnp.float32)(ops.space_to_depth(image, self.scale)).astype(self.dtype)
+        first_attention = self.n_modules // 4 * 3
+        for i in range(self.n_modules):
+            x = OrientationAwareModule(attention=i >= first_attention, dtype=self.dtype, name=f"module_{i}")(x)
+        x = ops.pixel_shuffle(conv("end")(x), self.scale)
+        return nn.relu(conv("tail2")(nn.relu(conv("tail1")(x))))
+
+
+class _DynamicFilter(nn.Module):
+    """Predicts a kernel for every pixel and colour from features and filters an image with them."""
+
+    kernel_size: int
+    hidden: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, image: jax.Array, features: jax.Array) -> jax.Array:
+        hidden = nn.relu(Conv(self.hidden, dtype=self.dtype, name="hidden")(features))
+        kernels = Conv(3 * self.kernel_size**2, dtype=self.dtype, name="kernels")(hidden)
+        return ops.dynamic_filter(image, kernels)
+
+
+def _upscale(config, lr, head, filters, dtype) -> jax.Array:
+    """The steps that both networks share, from the LR image to the merged result."""
+    mean = jnp.array(RGB_MEAN)
+    enlarged = ops.resize_bicubic(lr, config.scale) - mean
+    features = _Body(config.n_resblocks, config.n_feats, config.scale, dtype, name="body")(enlarged)
+    image = head(enlarged)
+    filtered = jnp.concatenate([filter_(image, features) for filter_ in filters], axis=-1)
+    x = nn.relu(Conv(config.n_feats, edge_padding=True, name="tail1")(filtered))
+    return Conv(3, edge_padding=True, name="tail2")(x) + mean
+
+
+class OADDet(nn.Module):
+    """OADDet on images of 0..255.
+
+    Attributes:
+      config: sizes.
+      dtype: type of the arithmetic on features.
+    """
+
+    config: OADDetConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, lr: jax.Array) -> jax.Array:
+        """Upscales float32 [n, h, w, 3] to float32 [n, h*scale, w*scale, 3]."""
+        head = _OADDetHead(self.config.n_feats, self.dtype, name="head")
+        filters = [
+            _DynamicFilter(size, hidden, self.dtype, name=f"filter_{size}")
+            for size, hidden in ((5, 64), (7, 64), (3, 64))
+        ]
+        return _upscale(self.config, lr, head, filters, self.dtype)
+
+
+class DeepOADDet(nn.Module):
+    """Deep-OADDet on images of 0..255.
+
+    Attributes:
+      config: sizes.
+      dtype: type of the arithmetic on features.
+    """
+
+    config: DeepOADDetConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, lr: jax.Array) -> jax.Array:
+        """Upscales float32 [n, h, w, 3] to float32 [n, h*scale, w*scale, 3]."""
+        head = _DeepOADDetHead(self.config.n_feats, self.dtype, name="head")
+        filters = [
+            _DynamicFilter(size, hidden, self.dtype, name=f"filter_{size}")
+            for size, hidden in ((5, 64), (7, 96), (3, 64))
+        ]
+        return _upscale(self.config, lr, head, filters, self.dtype)

@@ -1,0 +1,247 @@
+"""Weights and a tiling make an upscaler: one callable from an LR image to its SR image.
+
+The host cuts leaves out of the image and adds what they contribute to the result; the device sees batches of
+leaves only. So the network is compiled once for a leaf shape, and device memory depends on the batch of
+leaves, not on the image.
+"""
+
+import collections
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from realsr_jax.config import ModelConfig, QuarterTiles, Tiling, UniformTiles, WholeImage
+from realsr_jax.models import build_model
+from realsr_jax.tiling import Plan, make_plan
+from realsr_jax.weights import load_weights
+
+Progress = Callable[[float], None]
+
+_FLIPS = ((False, False), (True, False), (False, True), (True, True))
+"""Whether rows and whether columns are reversed."""
+
+_AXIS = "leaves"
+
+
+def _flip(x: jax.Array, flip: tuple[bool, bool]) -> jax.Array:
+    rows, columns = (slice(None, None, -1 if reverse else None) for reverse in flip)
+    return x[..., rows, columns, :]
+
+
+def _weighted(sr: jax.Array, row_weights: jax.Array, column_weights: jax.Array) -> jax.Array:
+    return sr * row_weights[:, :, None, None] * column_weights[:, None, :, None]
+
+
+def contribute(
+    network: Callable[[jax.Array], jax.Array],
+    leaves: jax.Array,
+    row_weights: jax.Array,
+    column_weights: jax.Array,
+    *,
+    self_ensemble: bool = False,
+    flips_at_once: int = 4,
+) -> jax.Array:
+    """Upscales leaves and weights the results by what they contribute to the image.
+
+    With self-ensemble a contribution is the mean over the eight flips and transposes of the leaf, each undone
+    on the result. Where the plan of a flipped image differs, so do its weights.
+
+    Args:
+      network: maps float32 [n, h, w, 3] to float32 [n, h*s, w*s, 3].
+      leaves: uint8 or float32 [n, h, w, 3], 0..255.
+      row_weights: float32 [2, n, h*s], for the image as it is and for the one with reversed rows.
+      column_weights: float32 [2, n, w*s], likewise.
+      self_ensemble: whether to average over flips and transposes.
+      flips_at_once: how many flips run side by side; fewer need less memory.
+
+    Returns:
+      float32 [n, h*s, w*s, 3].
+    """
+    leaves = leaves.astype(jnp.float32)
+    if not self_ensemble:
+        return _weighted(network(leaves), row_weights[0], column_weights[0])
+    run = functools.partial(jax.lax.map, network, batch_size=flips_at_once)
+    if flips_at_once >= len(_FLIPS):
+        run = jax.vmap(network)
+    flipped = jnp.stack([_flip(leaves, flip) for flip in _FLIPS])
+    upscaled = run(flipped) + run(flipped.swapaxes(2, 3)).swapaxes(2, 3)
+    contributions = [
+        _weighted(_flip(sr, flip), row_weights[int(flip[0])], column_weights[int(flip[1])])
+        for sr, flip in zip(upscaled, _FLIPS, strict=True)
+    ]
+    return sum(contributions, start=jnp.float32(0)) / (2 * len(_FLIPS))
+
+
+class Upscaler:
+    """Upscales images with one network.
+
+    Attributes:
+      model_config: the network's configuration.
+      scale: output size over input size.
+    """
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        params: Any,
+        *,
+        tilings: Sequence[Tiling] = (UniformTiles(),),
+        self_ensemble: bool = False,
+        dtype: str = "float32",
+        tile_batch: int | None = None,
+    ):
+        """Makes an upscaler that runs on all local devices.
+
+        Args:
+          model_config: the network.
+          params: its parameters.
+          tilings: how to cut the image; the results of several are averaged (crop-ensemble), and without
+            self-ensemble tiling number i sees the image turned by i quarter turns counter-clockwise.
+          self_ensemble: average over the eight flips and transposes.
+          dtype: "float32" or "bfloat16", the type of the arithmetic on features.
+          tile_batch: tiles that a device runs at once; by default 1 on CPUs, which one tile keeps busy, and 8
+            on accelerators.
+
+        Raises:
+          ValueError: on options that cannot be.
+        """
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype is {dtype!r}, expected 'float32' or 'bfloat16'")
+        if not tilings:
+            raise ValueError("tilings is empty, expected at least one tiling")
+        if tile_batch is not None and tile_batch < 1:
+            raise ValueError(f"tile_batch is {tile_batch}, expected at least 1")
+        self.model_config = model_config
+        self.scale = model_config.scale
+        self._tilings = tuple(tilings)
+        self._self_ensemble = self_ensemble
+
+        devices = jax.local_devices()
+        per_device = tile_batch or (1 if devices[0].platform == "cpu" else 8)
+        flips_at_once = len(_FLIPS) if per_device >= len(_FLIPS) else 1
+        if self_ensemble:
+            per_device //= flips_at_once
+        self._n_devices = len(devices)
+        self._batch = per_device * len(devices)
+
+        mesh = Mesh(np.array(devices), (_AXIS,))
+        by_leaf, by_leaf_second = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((_AXIS,), (None, _AXIS)))
+        replicated = NamedSharding(mesh, PartitionSpec())
+        self._params = jax.device_put(params, replicated)
+        model = build_model(model_config, dtype=jnp.dtype(dtype))
+
+        def run(params, leaves, row_weights, column_weights):
+            # On GPUs JAX's default for float32 is TF32, which is off by whole grey levels.
+            with jax.default_matmul_precision("float32"):
+                return contribute(
+                    lambda lr: model.apply({"params": params}, lr),
+                    leaves,
+                    row_weights,
+                    column_weights,
+                    self_ensemble=self_ensemble,
+                    flips_at_once=flips_at_once,
+                )
+
+        self._run = jax.jit(
+            run,
+            in_shardings=(replicated, by_leaf, by_leaf_second, by_leaf_second),
+            out_shardings=by_leaf,
+        )
+
+    def __call__(self, lr: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
+        """Upscales an image.
+
+        Args:
+          lr: uint8 or float32 [h, w, 3], 0..255.
+          progress: called with the share of the image that is done, 0..1, after each batch of tiles.
+
+        Returns:
+          float32 [h*scale, w*scale, 3], 0..255 but neither clipped nor rounded.
+
+        Raises:
+          ValueError: if lr is no such image, or the quarter tiling's shave is too large for it.
+        """
+        lr = np.asarray(lr)
+        if lr.ndim != 3 or lr.shape[2] != 3 or 0 in lr.shape:
+            raise ValueError(f"lr has shape {lr.shape}, expected [h, w, 3] with at least one pixel")
+        if lr.dtype not in (np.uint8, np.float32):
+            raise ValueError(f"lr is {lr.dtype}, expected uint8 or float32 in 0..255")
+        h, w, _ = lr.shape
+        sr = np.zeros((h * self.scale, w * self.scale, 3), np.float32)
+        for number, tiling in enumerate(self._tilings):
+            turns = 0 if self._self_ensemble else number % 4
+            # Both are views: what is added to the turned result lands in place in the unturned one.
+            turned_lr, turned_sr = np.rot90(lr, turns), np.rot90(sr, turns)
+            for done in self._add_upscaled(turned_lr, turned_sr, tiling):
+                if progress is not None:
+                    progress((number + done) / len(self._tilings))
+        return sr
+
+    def _add_upscaled(self, lr: np.ndarray, sr: np.ndarray, tiling: Tiling):
+        """Adds one tiling's share of the result to sr; yields the share of the leaves that are done."""
+        plan = make_plan(*lr.shape[:2], scale=self.scale, tiling=tiling)
+        batch = self._batch
+        if not isinstance(tiling, UniformTiles):  # leaves of the image's own shape compile anew anyway
+            batch = min(batch, -(-len(plan.leaves) // self._n_devices) * self._n_devices)
+        leaves = iter(plan.leaves)
+        pending: collections.deque[tuple[list[tuple[int, int]], jax.Array]] = collections.deque()
+        done = 0
+        while indices := list(itertools.islice(leaves, batch)):
+            pending.append((indices, self._dispatch(lr, plan, indices, batch)))
+            if len(pending) > 1:  # the device works on the next batch while the host adds this one
+                done += self._add(sr, plan, *pending.popleft())
+                yield done / len(plan.leaves)
+        while pending:
+            done += self._add(sr, plan, *pending.popleft())
+            yield done / len(plan.leaves)
+
+    def _dispatch(self, lr: np.ndarray, plan: Plan, indices: list[tuple[int, int]], batch: int) -> jax.Array:
+        filled = indices + indices[-1:] * (batch - len(indices))
+        rows, columns = zip(*filled, strict=True)
+        leaves = np.stack([_cut(lr, plan, i, j) for i, j in filled])
+        row_weights = np.stack([plan.rows.weights[list(rows)], plan.rows.mirrored_weights[list(rows)]])
+        column_weights = np.stack([plan.columns.weights[list(columns)], plan.columns.mirrored_weights[list(columns)]])
+        return self._run(self._params, leaves, row_weights / np.float32(len(self._tilings)), column_weights)
+
+    def _add(self, sr: np.ndarray, plan: Plan, indices: list[tuple[int, int]], contributions: jax.Array) -> int:
+        for (i, j), contribution in zip(indices, np.asarray(contributions), strict=False):
+            rows, columns = plan.rows.kept(i), plan.columns.kept(j)
+            top, left = plan.rows.starts[i] * self.scale, plan.columns.starts[j] * self.scale
+            target = sr[top + rows.start : top + rows.stop, left + columns.start : left + columns.stop]
+            target += contribution[rows, columns]
+        return len(indices)
+
+
+def _cut(lr: np.ndarray, plan: Plan, i: int, j: int) -> np.ndarray:
+    """Cuts a leaf; where the image is smaller than a tile it is mirrored at its far borders."""
+    top, left = plan.rows.starts[i], plan.columns.starts[j]
+    h, w = plan.leaf_shape
+    leaf = lr[top : top + h, left : left + w]
+    missing = ((0, h - leaf.shape[0]), (0, w - leaf.shape[1]), (0, 0))
+    return np.pad(leaf, missing, mode="symmetric")
+
+
+def make_tilings(
+    *,
+    tile_size: int | Sequence[int | None] | None = UniformTiles.size,
+    tile_overlap: int | Sequence[int] = UniformTiles.overlap,
+    chop_size: int | Sequence[int] | None = None,
+    shave_size: int | Sequence[int] = QuarterTiles.shave_size,
+) -> tuple[Tiling, ...]:
+    """Turns the options of `load_upscaler` into tilings."""
+
+
+def load_upscaler(
+    weights: str | Path,
+    **options: Any,
+) -> Upscaler:
+    """Loads."""
+    model_config, params = load_weights(weights)
+    return Upscaler(model_config, params, tilings=(WholeImage(),), **options)
