@@ -1,0 +1,251 @@
+"""Reads PyTorch and safetensors checkpoints with NumPy alone, and without running any code in them."""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .pickle_machine import CheckpointError, Global, Opaque, expect, load_pickle, quote
+from .safetensors import is_safetensors, read_safetensors
+from .torch_objects import TensorView, TorchVocabulary, read_tensor
+
+__all__ = ["CheckpointError", "read_state_dict", "unwrap"]
+
+WRAPPERS = (
+    "params_ema",
+    "ema_state_dict",
+    "model_ema",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "generator",
+    "netG",
+    "net_g",
+    "G",
+)
+"""Names under which training code keeps the weights, preferred ones first."""
+
+_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+_PROTOCOL_VERSION = 1001
+_MAX_NESTING = 8
+
+_ENCRYPTED = 1
+_COMPRESSED = "is no archive of torch.save: its members are compressed or encrypted, unpack it first"
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    EOFError,
+    OSError,
+    ArithmeticError,
+    LookupError,
+    ValueError,
+    struct.error,
+)
+
+_WRONG_DOWNLOAD = "is {}, not the checkpoint: download the file itself"
+_FOREIGN_STARTS = {
+    b"version https://git-lfs": _WRONG_DOWNLOAD.format("a git-lfs pointer"),
+    b"<!doctype html": _WRONG_DOWNLOAD.format("a web page"),
+    b"<html": _WRONG_DOWNLOAD.format("a web page"),
+    b"<?xml": _WRONG_DOWNLOAD.format("a web page"),
+    b"\xff\xd8\xff": "is a JPEG image, not a checkpoint",
+    b"\x89png": "is a PNG image, not a checkpoint",
+    b"\x89hdf": "is an HDF5 file, not a PyTorch or safetensors checkpoint",
+    b"\x1f\x8b": "is compressed with gzip: unpack it first",
+}
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Reads the weights of a checkpoint file.
+
+    The format is told by the content: PyTorch's zip archive, its older stream, or safetensors.
+
+    Args:
+        path: The file.
+
+    Returns:
+        C-contiguous arrays by parameter name, in the file's order and types; wrappers and common name
+        prefixes are removed, see `unwrap`.
+
+    Raises:
+        CheckpointError: The file cannot be read, is no checkpoint, is damaged, holds pickled classes, or
+            holds no weights.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}") from error
+    if not data:
+        raise CheckpointError("is empty")
+    if data[257:262] == b"ustar":
+        raise CheckpointError(
+            "is in the tar format of PyTorch before 0.2, or a tar archive to unpack first; "
+            "load it with an old PyTorch and re-save with torch.save(model.state_dict(), ...)"
+        )
+    if data.startswith(b"PK"):
+        return _read_zip(data)
+    if data.startswith(b"\x80"):
+        return _read_stream(data)
+    if is_safetensors(data):
+        return unwrap(read_safetensors(data))
+    start = data[:64].lstrip().lower()
+    known = (message for prefix, message in _FOREIGN_STARTS.items() if start.startswith(prefix))
+    raise CheckpointError(next(known, "is not a PyTorch or safetensors checkpoint"))
+
+
+def _read_zip(data: bytes) -> dict[str, np.ndarray]:
+    """Reads what torch.save writes today: NAME/data.pkl and the storages as NAME/data/KEY."""
+    members = _list_members(data)
+    folder = next((name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")), None)
+    if folder is None:
+        raise CheckpointError("is a zip archive but no PyTorch checkpoint: if it holds one, unpack it first")
+    order = members.get(f"{folder}byteorder")
+    if order is not None and bytes(order) != b"little":
+        raise CheckpointError("was saved on a big-endian machine, which is not supported")
+    vocabulary = TorchVocabulary(max_copied=len(data))
+    tree = load_pickle(io.BytesIO(members[f"{folder}data.pkl"]), vocabulary)
+    folder += "data/"
+    storages = {name.removeprefix(folder): part for name, part in members.items() if name.startswith(folder)}
+    return _read_tensors(tree, storages, len(data))
+
+
+def _list_members(data: bytes) -> dict[str, memoryview]:
+    """Returns the members of a zip archive as windows into it, checked against their checksums."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+        if any(entry.filename.endswith("/constants.pkl") or "/code/" in entry.filename for entry in entries):
+            raise CheckpointError(
+                "is a TorchScript archive, which holds code; "
+                "re-save its weights with torch.save(torch.jit.load(path).state_dict(), ...)"
+            )
+        # Members that overlap could pretend to far more data than there is.
+        if sum(entry.file_size for entry in entries) > len(data):
+            raise CheckpointError(_COMPRESSED)
+        return {entry.filename: _find_member(data, entry) for entry in entries}
+    except CheckpointError:
+        raise
+    except _ZIP_ERRORS as error:
+        raise CheckpointError("is a damaged or incomplete zip archive: download it again") from error
+
+
+def _find_member(data: bytes, entry: zipfile.ZipInfo) -> memoryview:
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
+        raise CheckpointError(_COMPRESSED)
+    signature, name_length, extra_length = struct.unpack_from("<4s22xHH", data, entry.header_offset)
+    start = entry.header_offset + 30 + name_length + extra_length
+    part = memoryview(data)[start : start + entry.file_size]
+    # PyTorch writes the checksum 0 where checksums are switched off.
+    is_intact = len(part) == entry.file_size and entry.CRC in (0, zlib.crc32(part))
+    if signature != b"PK\3\4" or not is_intact:
+        raise CheckpointError(f"is damaged: {quote(entry.filename)} inside it does not match its checksum")
+    return part
+
+
+def _read_stream(data: bytes) -> dict[str, np.ndarray]:
+    """Reads the older format: pickles in a row, then each storage as element count and bytes."""
+    stream = io.BytesIO(data)
+    vocabulary = TorchVocabulary(max_copied=len(data))
+    if load_pickle(stream, vocabulary) != _MAGIC_NUMBER:
+        raise CheckpointError("is a Python pickle, but not one of torch.save")
+    if load_pickle(stream, vocabulary) != _PROTOCOL_VERSION:
+        raise CheckpointError("is in an unknown version of the PyTorch format")
+    system = expect(load_pickle(stream, vocabulary), dict)
+    if system.get("little_endian") is False:
+        raise CheckpointError("was saved on a big-endian machine, which is not supported")
+    tree = load_pickle(stream, vocabulary)
+    keys = expect(load_pickle(stream, vocabulary), list)
+    view, position = memoryview(data), stream.tell()
+    storages: dict[str, memoryview] = {}
+    for key in keys:
+        itemsize = vocabulary.itemsizes.get(expect(key, str))
+        count = int.from_bytes(view[position : position + 8], "little")
+        position += 8
+        if itemsize is None or position + count * itemsize > len(data):
+            raise CheckpointError("is damaged or cut short: data of its tensors is missing")
+        storages[key] = view[position : position + count * itemsize]
+        position += count * itemsize
+    return _read_tensors(tree, storages, len(data))
+
+
+def _read_tensors(tree: object, storages: Mapping[str, memoryview], file_size: int) -> dict[str, np.ndarray]:
+    """Copies the weights in `tree` out of their storages."""
+    views = {name: expect(view, TensorView) for name, view in unwrap(tree).items()}
+    # Tensors that share or repeat their storage can describe far more data than the file has.
+    if sum(view.nbytes for view in views.values()) > 8 * file_size + 2**26:
+        raise CheckpointError("describes tensors far larger than the file itself")
+    return {name: read_tensor(view, storages) for name, view in views.items()}
+
+
+def unwrap(tree: object) -> dict[str, Any]:
+    """Finds the weights in what a checkpoint holds.
+
+    Training code wraps them as {"state_dict": ...}, {"params_ema": ..., "params": ...} and so on, beside the
+    epoch and the optimizer's state; `WRAPPERS` lists the names, which may be nested. Where none of them is
+    there, the tensors at the top are the weights, else those of the only mapping that has any. The name
+    prefixes of `DataParallel` and of the EDSR training code are removed if all names share them.
+
+    Args:
+        tree: Nested dicts with arrays or `TensorView`s in them.
+
+    Returns:
+        The arrays or `TensorView`s by parameter name.
+
+    Raises:
+        CheckpointError: There are no tensors, or several mappings that may be meant.
+    """
+    tensors = _find_tensors(tree, _MAX_NESTING, {})
+    if not tensors:
+        raise CheckpointError(f"holds no weights: expected tensors by name, found {_describe(tree)}")
+    for prefix in ("module.", "model.", "module."):
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _find_tensors(tree: object, depth: int, known: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Returns the weights below `tree`, or nothing; `known` holds results by the id of their mapping."""
+    if not isinstance(tree, dict) or depth == 0:
+        return {}
+    if id(tree) not in known:
+        known[id(tree)] = {}  # Ends the search where a mapping contains itself.
+        known[id(tree)] = _find_tensors_below(
+            {key: value for key, value in tree.items() if isinstance(key, str)},
+            lambda child: _find_tensors(child, depth - 1, known),
+        )
+    return known[id(tree)]
+
+
+def _find_tensors_below(named: dict[str, Any], find: Callable[[object], dict[str, Any]]) -> dict[str, Any]:
+    for wrapper in WRAPPERS:
+        if found := find(named.get(wrapper)):
+            return found
+    tensors = {key: value for key, value in named.items() if isinstance(value, np.ndarray | TensorView)}
+    # Numbers such as the best score are tensors too, but no weights.
+    if any(value.shape for value in tensors.values()):
+        return tensors
+    nested = {key: found for key, value in named.items() if (found := find(value))}
+    if len(nested) > 1:
+        names = ", ".join(quote(key) for key in list(nested)[:8])
+        raise CheckpointError(f"holds several sets of weights ({names}): save the one to convert by itself")
+    return next(iter(nested.values()), tensors)
+
+
+def _describe(tree: object) -> str:
+    if isinstance(tree, dict) and tree:
+        keys = (quote(key) if isinstance(key, str) else type(key).__name__ for key in list(tree)[:8])
+        return f"a mapping with the keys {', '.join(keys)}"
+    if isinstance(tree, dict | list | tuple) and not tree:
+        return f"an empty {type(tree).__name__}"
+    if isinstance(tree, TensorView):
+        return "a single tensor"
+    kind = quote(tree.name) if isinstance(tree, Global | Opaque) else type(tree).__name__
+    return f"something of type {kind}"
