@@ -1,0 +1,1 @@
+"""PyTorch checkpoints to weights directories and back, without PyTorch."""

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelConfig, OADDetConfig
-from realsr_jax.convert.reader import CheckpointError
-from realsr_jax.convert.rules import mean_shift_forms, rules_for
 from realsr_jax.models import build_model
+
+from .pickle_machine import CheckpointError
+from .rules import mean_shift_forms, rules_for
 
 StateDict = Mapping[str, np.ndarray]
 
@@ -165,10 +166,9 @@ def check(config: ModelConfig, state_dict: StateDict) -> None:
             problems.append(f"not finite  {key} holds NaN or infinity")
     for key, constant in constants.items():
         tensor = state_dict.get(key)
-        if tensor is not None and tensor.shape == constant.shape:
-            if not np.allclose(tensor.astype(np.float32), constant, rtol=1e-3, atol=1e-3):
-                problems.append(
-                    f"other mean  {key} is {tensor.ravel().tolist()}, expected {constant.ravel().tolist()}"
-                )
+        if tensor is None or tensor.shape != constant.shape:
+            continue
+        if not np.allclose(tensor.astype(np.float32), constant, rtol=1e-3, atol=1e-3):
+            problems.append(f"other mean  {key} is {tensor.ravel()}, expected {constant.ravel()}")
     if problems:
         raise CheckpointError(f"does not fit {_title(config)}:\n  " + "\n  ".join(problems))

@@ -6,6 +6,8 @@ so that linen modules can hold them; they are validated at construction and agai
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 
 def _require(condition: bool, config: object, field: str, expected: str) -> None:
@@ -160,6 +162,39 @@ class WholeImage:
 
 
 Tiling = UniformTiles | QuarterTiles | WholeImage
+
+
+def make_tilings(
+    *,
+    tile_size: int | Sequence[int | None] | None = UniformTiles.size,
+    tile_overlap: int | Sequence[int] = UniformTiles.overlap,
+    chop_size: int | Sequence[int] | None = None,
+    shave_size: int | Sequence[int] = QuarterTiles.shave_size,
+) -> tuple[Tiling, ...]:
+    """Turns sizes into tilings; see `upscaler.load_upscaler` for their meaning.
+
+    Raises:
+      ValueError: on sizes that cannot be, or lists of different lengths.
+    """
+    if chop_size is None:
+        sizes, margins, names = _as_tuple(tile_size), _as_tuple(tile_overlap), ("tile_size", "tile_overlap")
+    else:
+        sizes, margins, names = _as_tuple(chop_size), _as_tuple(shave_size), ("chop_size", "shave_size")
+    if len(margins) == 1:
+        margins *= len(sizes)
+    if len(sizes) != len(margins):
+        raise ValueError(
+            f"{names[0]} has {len(sizes)} entries and {names[1]} {len(margins)}, expected as many or one"
+        )
+    make = UniformTiles if chop_size is None else QuarterTiles
+    return tuple(
+        WholeImage() if size is None else make(size, margin)
+        for size, margin in zip(sizes, margins, strict=True)
+    )
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,)
 
 
 @dataclasses.dataclass(frozen=True)

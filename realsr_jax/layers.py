@@ -182,9 +182,9 @@ class Upsampler(nn.Module):
         """Maps [n, h, w, c] to [n, h*scale, w*scale, c]."""
         channels = x.shape[-1]
         for i, step in enumerate(upsampling_steps(self.scale)):
-            x = Conv(
-                channels * step**2, edge_padding=self.edge_padding, dtype=self.dtype, name=f"conv_{i}"
-            )(x)
+            x = Conv(channels * step**2, edge_padding=self.edge_padding, dtype=self.dtype, name=f"conv_{i}")(
+                x
+            )
             x = ops.pixel_shuffle(nn.relu(x) if self.relu else x, step)
         return x
 

@@ -114,8 +114,10 @@ def resize_bicubic(x: jax.Array, scale: float) -> jax.Array:
         positions, weights = _resize_taps(x.shape[axis], scale)
         shape = [1] * x.ndim
         shape[axis] = -1
-        taps = (jnp.take(x, p, axis=axis) * w.reshape(shape) for p, w in zip(positions.T, weights.T, strict=True))
-        x = sum(taps, start=jnp.float32(0))
+        taps = (
+            jnp.take(x, p, axis=axis) * w.reshape(shape) for p, w in zip(positions.T, weights.T, strict=True)
+        )
+        x = sum(taps, start=jnp.zeros((), jnp.float32))
     return jnp.round(x * 255) / 255
 
 

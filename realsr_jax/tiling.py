@@ -106,8 +106,8 @@ def _quarter_depth(height: int, width: int, tiling: QuarterTiles) -> int:
         smaller = tuple(_quarter_length(n, tiling.shave_size) for n in shape)
         if smaller == shape:
             raise ValueError(
-                f"shave_size {tiling.shave_size} is too large: a {shape[0]}x{shape[1]} part stays that large when "
-                f"quartered, and never gets below 4 * chop_size**2 = {4 * tiling.chop_size**2} pixels"
+                f"shave_size {tiling.shave_size} is too large: a {shape[0]}x{shape[1]} part stays that large "
+                f"when quartered, and never gets below 4 * chop_size**2 = {4 * tiling.chop_size**2} pixels"
             )
         shape = smaller
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from realsr_jax.config import ModelConfig, QuarterTiles, Tiling, UniformTiles, WholeImage
+from realsr_jax.config import ModelConfig, QuarterTiles, Tiling, UniformTiles, make_tilings
 from realsr_jax.models import build_model
 from realsr_jax.tiling import Plan, make_plan
 from realsr_jax.weights import load_weights
@@ -132,16 +132,18 @@ class Upscaler:
         self._batch = per_device * len(devices)
 
         mesh = Mesh(np.array(devices), (_AXIS,))
-        by_leaf, by_leaf_second = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((_AXIS,), (None, _AXIS)))
+        by_leaf, by_leaf_second = (
+            NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((_AXIS,), (None, _AXIS))
+        )
         replicated = NamedSharding(mesh, PartitionSpec())
         self._params = jax.device_put(params, replicated)
         model = build_model(model_config, dtype=jnp.dtype(dtype))
 
-        def run(params, leaves, row_weights, column_weights):
+        def upscale_leaves(params, leaves, row_weights, column_weights):
             # On GPUs JAX's default for float32 is TF32, which is off by whole grey levels.
             with jax.default_matmul_precision("float32"):
                 return contribute(
-                    lambda lr: model.apply({"params": params}, lr),
+                    lambda lr: jnp.asarray(model.apply({"params": params}, lr)),
                     leaves,
                     row_weights,
                     column_weights,
@@ -150,7 +152,7 @@ class Upscaler:
                 )
 
         self._run = jax.jit(
-            run,
+            upscale_leaves,
             in_shardings=(replicated, by_leaf, by_leaf_second, by_leaf_second),
             out_shardings=by_leaf,
         )
@@ -207,10 +209,14 @@ class Upscaler:
         rows, columns = zip(*filled, strict=True)
         leaves = np.stack([_cut(lr, plan, i, j) for i, j in filled])
         row_weights = np.stack([plan.rows.weights[list(rows)], plan.rows.mirrored_weights[list(rows)]])
-        column_weights = np.stack([plan.columns.weights[list(columns)], plan.columns.mirrored_weights[list(columns)]])
+        column_weights = np.stack(
+            [plan.columns.weights[list(columns)], plan.columns.mirrored_weights[list(columns)]]
+        )
         return self._run(self._params, leaves, row_weights / np.float32(len(self._tilings)), column_weights)
 
-    def _add(self, sr: np.ndarray, plan: Plan, indices: list[tuple[int, int]], contributions: jax.Array) -> int:
+    def _add(
+        self, sr: np.ndarray, plan: Plan, indices: list[tuple[int, int]], contributions: jax.Array
+    ) -> int:
         for (i, j), contribution in zip(indices, np.asarray(contributions), strict=False):
             rows, columns = plan.rows.kept(i), plan.columns.kept(j)
             top, left = plan.rows.starts[i] * self.scale, plan.columns.starts[j] * self.scale
@@ -228,20 +234,39 @@ def _cut(lr: np.ndarray, plan: Plan, i: int, j: int) -> np.ndarray:
     return np.pad(leaf, missing, mode="symmetric")
 
 
-def make_tilings(
+def load_upscaler(
+    weights: str | Path,
     *,
     tile_size: int | Sequence[int | None] | None = UniformTiles.size,
     tile_overlap: int | Sequence[int] = UniformTiles.overlap,
     chop_size: int | Sequence[int] | None = None,
     shave_size: int | Sequence[int] = QuarterTiles.shave_size,
-) -> tuple[Tiling, ...]:
-    """Turns the options of `load_upscaler` into tilings."""
-
-
-def load_upscaler(
-    weights: str | Path,
-    **options: Any,
+    self_ensemble: bool = False,
+    dtype: str = "float32",
+    tile_batch: int | None = None,
 ) -> Upscaler:
-    """Loads."""
+    """Loads a network and makes an upscaler of it that runs on all local devices.
+
+    Several tile or chop sizes make a crop-ensemble: their results are averaged.
+
+    Args:
+      weights: a weights directory, as ``realsr-convert`` writes it.
+      tile_size: side of uniform tiles in LR pixels; None runs the whole image in one pass.
+      tile_overlap: LR pixels that neighbouring tiles share.
+      chop_size: the published quarter tiling instead: parts below ``4 * chop_size**2`` pixels are not
+        quartered further.
+      shave_size: LR pixels by which quarters reach past the half.
+      self_ensemble: average over the eight flips and transposes.
+      dtype: "float32", or "bfloat16" for the arithmetic on features.
+      tile_batch: tiles that a device runs at once; by default 1 on CPUs and 8 on accelerators.
+
+    Raises:
+      ValueError: on options that cannot be, or weights that cannot be used (`weights.WeightsError`).
+    """
+    tilings = make_tilings(
+        tile_size=tile_size, tile_overlap=tile_overlap, chop_size=chop_size, shave_size=shave_size
+    )
     model_config, params = load_weights(weights)
-    return Upscaler(model_config, params, tilings=(WholeImage(),), **options)
+    return Upscaler(
+        model_config, params, tilings=tilings, self_ensemble=self_ensemble, dtype=dtype, tile_batch=tile_batch
+    )

@@ -1,7 +1,7 @@
 """Weights directories: ``model.json``, which describes the network, beside Orbax parameters.
 
-The description is written last and the whole directory renamed into place, so a directory that holds a
-``model.json`` is complete.
+A directory is written under another name and renamed when it is complete. JAX and Orbax are imported where
+they are needed, so that the command line can look at a description without starting them.
 """
 
 import dataclasses
@@ -13,12 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import orbax.checkpoint as ocp
-
 from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelConfig, OADDetConfig
-from realsr_jax.models import build_model
 
 FORMAT_VERSION = 1
 
@@ -48,6 +43,8 @@ def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: di
       params: its parameters, as `build_model(config).init(...)["params"]` nests them.
       provenance: where they come from, such as the source file's name and sha256.
     """
+    import orbax.checkpoint as ocp
+
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     description = {
@@ -95,13 +92,17 @@ def read_description(path: str | Path) -> ModelConfig:
         version, name = description["format_version"], description["architecture"]
         fields = description["fields"]
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no weights directory, it holds no model.json; make one with realsr-convert") from None
+        raise WeightsError(
+            f"{path}: no weights directory, it holds no model.json; make one with realsr-convert"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{file}: damaged, convert the checkpoint again ({error})") from error
     if version != FORMAT_VERSION:
         raise WeightsError(f"{file}: format version {version}, this release reads {FORMAT_VERSION}")
     if name not in _ARCHITECTURES:
-        raise WeightsError(f"{file}: unknown architecture {name!r}, expected one of {', '.join(_ARCHITECTURES)}")
+        raise WeightsError(
+            f"{file}: unknown architecture {name!r}, expected one of {', '.join(_ARCHITECTURES)}"
+        )
     try:
         return _ARCHITECTURES[name](**fields)
     except (TypeError, ValueError) as error:
@@ -118,6 +119,13 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
       WeightsError: if the directory is missing, damaged or does not fit its description.
     """
     config = read_description(path)
+
+    import jax
+    import jax.numpy as jnp
+    import orbax.checkpoint as ocp
+
+    from realsr_jax.models import build_model
+
     lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
     params = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -127,4 +135,11 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
             return config, checkpointer.restore(Path(path).resolve() / "params", abstract)
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise WeightsError(f"{path}: its parameters cannot be read, convert the checkpoint again ({reason})") from error
+        raise WeightsError(
+            f"{path}: its parameters cannot be read, convert the checkpoint again ({reason})"
+        ) from error
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a path is a weights directory, by the look of it."""
+    return (path / "model.json").is_file()

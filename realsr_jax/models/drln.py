@@ -17,7 +17,7 @@ GROUPS = (3, 3, 3, 3, 4, 4)
 """Blocks in each group."""
 
 BYPASSED_COMPRESSION = 4
-"""Counted over all groups, this compression's output is read by nothing: the block after it reads its group's input."""
+"""The compression, counted over all groups, whose output no block reads: the next one reads the group's input."""
 
 # On 0..255 images this mean of 0..1 is all but nothing, but the network was trained with it.
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)

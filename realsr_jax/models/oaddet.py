@@ -68,7 +68,9 @@ class _Body(nn.Module):
         x = conv("enter", jnp.float32)(ops.space_to_depth(image, self.scale)).astype(self.dtype)
         first_attention = self.n_modules // 4 * 3
         for i in range(self.n_modules):
-            x = OrientationAwareModule(attention=i >= first_attention, dtype=self.dtype, name=f"module_{i}")(x)
+            x = OrientationAwareModule(attention=i >= first_attention, dtype=self.dtype, name=f"module_{i}")(
+                x
+            )
         x = ops.pixel_shuffle(conv("end")(x), self.scale)
         return nn.relu(conv("tail2")(nn.relu(conv("tail1")(x))))
 

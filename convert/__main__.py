@@ -1,0 +1,125 @@
+"""``realsr-convert``: PyTorch checkpoint to weights directory and back."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from realsr_jax.cli import command
+
+_HELP = """\
+realsr-convert: turns a PyTorch checkpoint into a weights directory, or a weights directory into a checkpoint.
+
+  realsr-convert --input=AIM_DDET_X2.pt --output=weights/oaddet
+  realsr-convert --to_torch --input=weights/oaddet --output=oaddet.pt
+
+The network, its sizes, scale and padding are read off the file: OADDet, Deep-OADDet, EDSR and DRLN, in both
+PyTorch formats (.pt, .pth) or .safetensors. Nothing in the file is executed and PyTorch is not needed.
+
+  -i, --input=PATH     the checkpoint, or with --to_torch the weights directory
+  -o, --output=PATH    the weights directory, or with --to_torch the file: .safetensors, or PyTorch's format
+  --to_torch           convert back, with the keys of the original code
+  --overwrite          replace an existing output
+
+What is detected can be overridden:
+  --model=NAME         oaddet, deep_oaddet, edsr or drln
+  --scale=N            refuse the checkpoint unless it has this scale
+  --padding=MODE       edge (AIM 2020 checkpoints) or zero (original EDSR); EDSR only
+  --res_scale=X        EDSR's residual factor; by default 0.1 with 256 features, else 1
+"""
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("input", None, "Checkpoint or weights directory.", short_name="i", flag_values=values)
+    flags.DEFINE_string("output", None, "Weights directory or file.", short_name="o", flag_values=values)
+    flags.DEFINE_bool("to_torch", False, "Convert back to PyTorch's layout.", flag_values=values)
+    flags.DEFINE_bool("overwrite", False, "Replace an existing output.", flag_values=values)
+    flags.DEFINE_enum(
+        "model", None, ["oaddet", "deep_oaddet", "edsr", "drln"], "The network.", flag_values=values
+    )
+    flags.DEFINE_integer("scale", None, "The scale.", flag_values=values)
+    flags.DEFINE_enum("padding", None, ["edge", "zero"], "Padding of EDSR.", flag_values=values)
+    flags.DEFINE_float("res_scale", None, "Residual factor of EDSR.", flag_values=values)
+    flags.mark_flags_as_required(["input", "output"], flag_values=values)
+
+
+def _main(values: flags.FlagValues) -> int:
+    source, target = Path(values.input), Path(values.output)
+    if not source.exists():
+        raise command.UsageError(f"{source}: no such file or directory")
+    if target.exists() and not values.overwrite:
+        raise command.UsageError(f"{target}: exists already; pass --overwrite to replace it")
+    if values.to_torch:
+        _convert_back(source, target)
+    else:
+        if source.is_dir():
+            raise command.UsageError(f"{source}: is a directory; to convert weights back, pass --to_torch")
+        _convert(source, target, values)
+    return 0
+
+
+def _convert(source: Path, target: Path, values: flags.FlagValues) -> None:
+    from realsr_jax.weights import architecture_name, is_weights, save_weights
+
+    from .detect import OFFICIAL_EDSR, check, detect
+    from .reader import CheckpointError, read_state_dict
+    from .rules import to_flax
+
+    if target.exists() and not is_weights(target):
+        raise command.UsageError(f"{target}: is no weights directory, so --overwrite does not replace it")
+    try:
+        state_dict = read_state_dict(source)
+        config = detect(state_dict, values.model)
+        _override(config, values)
+        check(config, state_dict)
+    except (CheckpointError, ValueError) as error:
+        raise command.UsageError(f"{source}: {error}") from error
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    provenance = {"source": source.name, "sha256": sha256}
+    if sha256 in OFFICIAL_EDSR:
+        provenance["known_as"] = OFFICIAL_EDSR[sha256]
+    save_weights(target, config, to_flax(config, state_dict), provenance=provenance)
+    known_as = f", the official {provenance['known_as']}" if "known_as" in provenance else ""
+    command.say(f"{source}: {architecture_name(config)}{known_as}\n{config}\nwritten to {target}")
+
+
+def _override(config, values: flags.FlagValues) -> None:
+    from realsr_jax.config import EDSRConfig
+
+    if values.scale is not None and values.scale != config.scale:
+        raise ValueError(f"its scale is {config.scale}, not {values.scale}")
+    if values.padding is None and values.res_scale is None:
+        return
+    if not isinstance(config, EDSRConfig):
+        raise ValueError(f"--padding and --res_scale are EDSR's, this is {type(config).__name__}")
+    if values.padding is not None:
+        config.edge_padding = values.padding == "edge"
+    if values.res_scale is not None:
+        config.res_scale = values.res_scale
+    config.validate()
+
+
+def _convert_back(source: Path, target: Path) -> None:
+    from realsr_jax.weights import load_weights
+
+    from .rules import to_torch
+    from .writer import write_safetensors, write_torch
+
+    if target.is_dir():
+        raise command.UsageError(f"{target}: is a directory, expected a file to write")
+    config, params = load_weights(source)
+    write = write_safetensors if target.suffix == ".safetensors" else write_torch
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write(target, to_torch(config, params))
+    command.say(f"{source}: {config}\nwritten to {target}")
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    return command.run("realsr-convert", _HELP, _define_flags, _main, sys.argv if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,152 @@
+"""Flags that say which networks run and how, and the configuration they make."""
+
+import dataclasses
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from realsr_jax.cli.command import UsageError
+from realsr_jax.config import InferenceConfig, ModelRun, Tiling, UniformTiles, make_tilings
+from realsr_jax.weights import read_description
+
+_CONFIG_DECIDES = (
+    "tile_size",
+    "tile_overlap",
+    "chop_size",
+    "shave_size",
+    "self_ensemble",
+    "ensemble_weights",
+)
+"""Flags that cannot stand beside --config, which says as much for each network."""
+
+
+def define_inference_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+
+    def define(kind: Any, name: str, default: Any, text: str) -> None:
+        kind(name, default, text, flag_values=values)
+
+    define(flags.DEFINE_list, "weights", None, "Weights directories.")
+    define(flags.DEFINE_list, "ensemble_weights", None, "How much each network counts.")
+    define(flags.DEFINE_bool, "round_each", True, "Round each network's result before averaging.")
+    define(flags.DEFINE_bool, "self_ensemble", False, "Average over flips and transposes.")
+    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Arithmetic.", flag_values=values)
+    define(flags.DEFINE_bool, "guided_filter", False, "Smooth the result.")
+    define(flags.DEFINE_string, "config", None, "A whole run.")
+    define(flags.DEFINE_list, "tile_size", [str(UniformTiles.size)], "Side of uniform tiles.")
+    define(flags.DEFINE_list, "tile_overlap", [str(UniformTiles.overlap)], "What tiles share.")
+    define(flags.DEFINE_list, "chop_size", None, "The published tiling.")
+    define(flags.DEFINE_list, "shave_size", None, "By how much quarters reach past the half.")
+    flags.DEFINE_integer("tile_batch", None, "Tiles at once.", lower_bound=1, flag_values=values)
+
+
+def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
+    """Returns the run that the flags describe, with weights directories that exist.
+
+    Raises:
+      UsageError: if the flags contradict each other or name what does not exist.
+    """
+    try:
+        config = _from_config(values) if values.config is not None else _from_flags(values)
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    for run in config.runs:
+        if run.weights != "bicubic":
+            read_description(run.weights)
+    return config
+
+
+def _from_flags(values: flags.FlagValues) -> InferenceConfig:
+    if not values.weights:
+        raise UsageError(
+            "--weights is missing: name a weights directory made by realsr-convert, or 'bicubic'"
+        )
+    shares = _numbers(values, "ensemble_weights", float) or (1.0,) * len(values.weights)
+    if len(shares) != len(values.weights):
+        raise UsageError(f"--ensemble_weights has {len(shares)} numbers for {len(values.weights)} networks")
+    tilings = _tilings(values)
+    return InferenceConfig(
+        runs=tuple(
+            ModelRun(weights, tilings, values.self_ensemble, share)
+            for weights, share in zip(values.weights, shares, strict=True)
+        ),
+        round_each=values.round_each,
+        guided_filter=values.guided_filter,
+        dtype=values.dtype,
+    )
+
+
+def _tilings(values: flags.FlagValues) -> tuple[Tiling, ...]:
+    if values.chop_size is None:
+        if values.shave_size is not None:
+            raise UsageError("--shave_size needs --chop_size")
+        sizes = [size or None for size in _numbers(values, "tile_size", int)]
+        return make_tilings(tile_size=sizes, tile_overlap=_numbers(values, "tile_overlap", int))
+    if values["tile_size"].present or values["tile_overlap"].present:
+        raise UsageError("--chop_size and --tile_size exclude each other")
+    sizes = {"chop_size": _numbers(values, "chop_size", int)}
+    if values.shave_size is not None:
+        sizes["shave_size"] = _numbers(values, "shave_size", int)
+    return make_tilings(**sizes)
+
+
+def _numbers(values: flags.FlagValues, name: str, kind: type) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(text) for text in values[name].value or ())
+    except ValueError:
+        raise UsageError(
+            f"--{name}={','.join(values[name].value)}: expected comma-separated numbers"
+        ) from None
+
+
+def _from_config(values: flags.FlagValues) -> InferenceConfig:
+    for name in _CONFIG_DECIDES:
+        if values[name].present:
+            raise UsageError(f"--{name} cannot stand beside --config, which decides it for each network")
+    config = load_config(values.config)
+    if not isinstance(config, InferenceConfig):
+        raise UsageError(f"--config={values.config}: describes no inference run")
+    if values.weights:
+        if len(values.weights) != len(config.runs):
+            raise UsageError(
+                f"--weights names {len(values.weights)} directories, "
+                f"--config={values.config} needs {len(config.runs)}"
+            )
+        runs = zip(config.runs, values.weights, strict=True)
+        config = dataclasses.replace(
+            config, runs=tuple(dataclasses.replace(run, weights=weights) for run, weights in runs)
+        )
+    given = {
+        name: values[name].value for name in ("round_each", "guided_filter", "dtype") if values[name].present
+    }
+    return dataclasses.replace(config, **given)
+
+
+def load_config(name: str) -> Any:
+    """Returns what ``get_config()`` of a configuration gives.
+
+    Args:
+      name: a bundled configuration's name, or the path of a Python file.
+
+    Raises:
+      UsageError: if there is none, or it fails.
+    """
+    bundled = Path(str(importlib.util.find_spec("realsr_jax.configs").origin)).parent  # pyright: ignore[reportOptionalMemberAccess]
+    path = bundled / f"{name}.py" if re.fullmatch(r"\w+", name) else Path(name)
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in bundled.glob("[!_]*.py")))
+        raise UsageError(f"--config={name}: no such file, nor one of the bundled configurations: {names}")
+    spec = importlib.util.spec_from_file_location(f"realsr_jax_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--config={name}: is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config()
+    except Exception as error:  # a user's file can fail in any way
+        raise UsageError(f"--config={name}: {type(error).__name__}: {error}") from error
