@@ -113,11 +113,11 @@ def detect(state_dict: StateDict, model: str | None = None) -> ModelConfig:
     """Returns the configuration of the network that a state dict belongs to.
 
     Args:
-      state_dict: flat PyTorch state dict.
-      model: one of `MODEL_NAMES`, to read the sizes as that network's whatever the keys suggest.
+        state_dict: flat PyTorch state dict.
+        model: one of `MODEL_NAMES`, to read the sizes as that network's whatever the keys suggest.
 
     Raises:
-      CheckpointError: if it is no known network, or one of a size that cannot exist.
+        CheckpointError: if it is no known network, or one of a size that cannot exist.
     """
     if model is not None:
         config_class = MODEL_NAMES[model]
@@ -140,7 +140,7 @@ def check(config: ModelConfig, state_dict: StateDict) -> None:
     """Checks that a state dict holds a network's tensors, all of them and nothing else.
 
     Raises:
-      CheckpointError: naming every missing, unexpected, misshapen and non-numeric tensor, a line each.
+        CheckpointError: naming every missing, unexpected, misshapen and non-numeric tensor, a line each.
     """
     module = build_model(config)
     lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)

@@ -20,9 +20,9 @@ class Rule:
     """One tensor in both layouts.
 
     Attributes:
-      key: key in the state dict.
-      path: path in the Flax parameters.
-      to_flax: axes of the PyTorch tensor in the order that Flax keeps them.
+        key: key in the state dict.
+        path: path in the Flax parameters.
+        to_flax: axes of the PyTorch tensor in the order that Flax keeps them.
     """
 
     key: str

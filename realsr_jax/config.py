@@ -46,9 +46,9 @@ class OADDetConfig(_OADDetSizes):
     """OADDet, orientation-aware modules and dual dynamic filters (upstream name: DDDet).
 
     Attributes:
-      n_resblocks: orientation-aware modules in the body; those from ``n_resblocks // 4 * 3`` on attend.
-      n_feats: features, a multiple of ``scale**2``.
-      scale: 2, 3 or 4.
+        n_resblocks: orientation-aware modules in the body; those from ``n_resblocks // 4 * 3`` on attend.
+        n_feats: features, a multiple of ``scale**2``.
+        scale: 2, 3 or 4.
     """
 
     n_resblocks: int = 32
@@ -60,9 +60,9 @@ class DeepOADDetConfig(_OADDetSizes):
     """Deep-OADDet, the deeper OADDet with orientation-aware modules in its head too (upstream name: WDDet).
 
     Attributes:
-      n_resblocks: orientation-aware modules in the body; those from ``n_resblocks // 4 * 3`` on attend.
-      n_feats: features, a multiple of ``scale**2``.
-      scale: 2, 3 or 4.
+        n_resblocks: orientation-aware modules in the body; those from ``n_resblocks // 4 * 3`` on attend.
+        n_feats: features, a multiple of ``scale**2``.
+        scale: 2, 3 or 4.
     """
 
     n_resblocks: int = 40
@@ -74,11 +74,11 @@ class EDSRConfig:
     """EDSR (Lim et al. 2017) in the paper's size; the baseline has 16 blocks, 64 features and res_scale 1.
 
     Attributes:
-      n_resblocks: residual blocks.
-      n_feats: features.
-      scale: 2, 3 or 4.
-      res_scale: factor on each block's residual.
-      edge_padding: True repeats border pixels (AIM 2020 checkpoints), False pads zeros (original EDSR).
+        n_resblocks: residual blocks.
+        n_feats: features.
+        scale: 2, 3 or 4.
+        res_scale: factor on each block's residual.
+        edge_padding: True repeats border pixels (AIM 2020 checkpoints), False pads zeros (original EDSR).
     """
 
     n_resblocks: int = 32
@@ -103,7 +103,7 @@ class DRLNConfig:
     """DRLN (Anwar and Barnes 2019), whose only option is the scale.
 
     Attributes:
-      scale: 2, 3, 4 or 8.
+        scale: 2, 3, 4 or 8.
     """
 
     scale: int = 2
@@ -127,8 +127,8 @@ class UniformTiles:
     """Square tiles of one size with blended seams: one compilation for images of any size.
 
     Attributes:
-      size: side of a tile in LR pixels.
-      overlap: LR pixels that neighbours share; the outer quarter is discarded, the rest is blended.
+        size: side of a tile in LR pixels.
+        overlap: LR pixels that neighbours share; the outer quarter is discarded, the rest is blended.
     """
 
     size: int = 256
@@ -144,8 +144,8 @@ class QuarterTiles:
     """The published tiling ("chop"): the image is quartered until a part is smaller than four tiles.
 
     Attributes:
-      chop_size: quartering ends below ``4 * chop_size**2`` pixels.
-      shave_size: LR pixels by which each quarter reaches past the half.
+        chop_size: quartering ends below ``4 * chop_size**2`` pixels.
+        shave_size: LR pixels by which each quarter reaches past the half.
     """
 
     chop_size: int = 450
@@ -174,7 +174,7 @@ def make_tilings(
     """Turns sizes into tilings; see `upscaler.load_upscaler` for their meaning.
 
     Raises:
-      ValueError: on sizes that cannot be, or lists of different lengths.
+        ValueError: on sizes that cannot be, or lists of different lengths.
     """
     if chop_size is None:
         sizes, margins, names = _as_tuple(tile_size), _as_tuple(tile_overlap), ("tile_size", "tile_overlap")
@@ -202,10 +202,10 @@ class ModelRun:
     """One network's part in a model ensemble.
 
     Attributes:
-      weights: a weights directory.
-      tilings: one, or several whose results are averaged (crop-ensemble).
-      self_ensemble: average over the eight flips and transposes.
-      weight: this network's weight in the ensemble.
+        weights: a weights directory.
+        tilings: one, or several whose results are averaged (crop-ensemble).
+        self_ensemble: average over the eight flips and transposes.
+        weight: this network's weight in the ensemble.
     """
 
     weights: str
@@ -223,10 +223,10 @@ class InferenceConfig:
     """A whole inference run: one network, or several whose results are averaged.
 
     Attributes:
-      runs: the networks.
-      round_each: with several networks, round each result to 8 bits before averaging, as published.
-      guided_filter: smooth the 8-bit result with a guided filter, radius 10 and eps 10, as published.
-      dtype: "float32" or "bfloat16".
+        runs: the networks.
+        round_each: with several networks, round each result to 8 bits before averaging, as published.
+        guided_filter: smooth the 8-bit result with a guided filter, radius 10 and eps 10, as published.
+        dtype: "float32" or "bfloat16".
     """
 
     runs: tuple[ModelRun, ...]

@@ -32,7 +32,7 @@ class BicubicUpscaler:
     """Plain bicubic interpolation, the baseline.
 
     Attributes:
-      scale: output size over input size.
+        scale: output size over input size.
     """
 
     def __init__(self, scale: int = 2):
@@ -55,7 +55,7 @@ class ModelEnsemble:
     """The weighted mean of several networks' results.
 
     Attributes:
-      scale: output size over input size.
+        scale: output size over input size.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class ModelEnsemble:
         """Makes an ensemble.
 
         Args:
-          upscalers: the networks, all of one scale.
-          weights: how much each result counts; only their ratios matter.
-          round_each: round each network's result to 8 bits first, as published; images of more than 8 bits
-            are averaged as they are.
+            upscalers: the networks, all of one scale.
+            weights: how much each result counts; only their ratios matter.
+            round_each: round each network's result to 8 bits first, as published; images of more than 8 bits
+                are averaged as they are.
 
         Raises:
-          ValueError: if the scales differ.
+            ValueError: if the scales differ.
         """
         scales = [upscaler.scale for upscaler in upscalers]
         if len(set(scales)) != 1:
@@ -100,11 +100,11 @@ def load_inference(config: InferenceConfig, *, tile_batch: int | None = None) ->
     """Loads what an inference run needs.
 
     Args:
-      config: the run; weights called "bicubic" mean plain interpolation by 2.
-      tile_batch: tiles that a device runs at once.
+        config: the run; weights called "bicubic" mean plain interpolation by 2.
+        tile_batch: tiles that a device runs at once.
 
     Raises:
-      ValueError: if weights cannot be used, or networks of different scales are to be averaged.
+        ValueError: if weights cannot be used, or networks of different scales are to be averaged.
     """
     upscalers: list[ImageUpscaler] = []
     for run in config.runs:
@@ -141,15 +141,15 @@ def upscale_photo(
     transparent stays exactly so.
 
     Args:
-      photo: the photo.
-      upscaler: what upscales its colours.
-      format: the result's file format, by Pillow's name.
-      guided_filter: smooth the 8-bit result as published, radius 10 and eps 10.
-      progress: called with the share that is done.
+        photo: the photo.
+        upscaler: what upscales its colours.
+        format: the result's file format, by Pillow's name.
+        guided_filter: smooth the 8-bit result as published, radius 10 and eps 10.
+        progress: called with the share that is done.
 
     Raises:
-      images.ImageError: if the format cannot hold the result.
-      ValueError: if the image does not suit the upscaler's tiling.
+        images.ImageError: if the format cannot hold the result.
+        ValueError: if the image does not suit the upscaler's tiling.
     """
     height, width = (side * upscaler.scale for side in photo.rgb.shape[:2])
     images.check_writable(format, width=width, height=height, has_alpha=photo.is_transparent)
@@ -166,11 +166,11 @@ def smooth(sr: np.ndarray, *, whole_levels: bool = True) -> np.ndarray:
     """Applies the published guided filter, each colour image being its own guide.
 
     Args:
-      sr: float32 [h, w, 3], 0..255.
-      whole_levels: round to 8 bits first, as published.
+        sr: float32 [h, w, 3], 0..255.
+        whole_levels: round to 8 bits first, as published.
 
     Returns:
-      float32 [h, w, 3].
+        float32 [h, w, 3].
     """
     sr = np.clip(sr, 0, 255)
     if whole_levels:
@@ -190,11 +190,11 @@ def _map_bands(
     """Applies a local operation to bands of rows, so that only the result is held in float32.
 
     Args:
-      function: maps a band [b, w, c] to [b*scale, w*scale, c].
-      image: [h, w, c].
-      scale: of the operation.
-      reach: rows of the input beyond its own on which an output row depends.
-      mode: `numpy.pad`'s name of how the operation continues the image over its borders.
+        function: maps a band [b, w, c] to [b*scale, w*scale, c].
+        image: [h, w, c].
+        scale: of the operation.
+        reach: rows of the input beyond its own on which an output row depends.
+        mode: `numpy.pad`'s name of how the operation continues the image over its borders.
     """
     height, width, channels = image.shape
     rows = min(_BAND_ROWS, height)

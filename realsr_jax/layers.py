@@ -38,11 +38,11 @@ class Conv(nn.Module):
     """A convolution that keeps the spatial size: [n, h, w, c_in] -> [n, h, w, features].
 
     Attributes:
-      features: output channels.
-      kernel_size: height and width, odd.
-      edge_padding: True repeats border pixels, False pads zeros.
-      dilation: distance between the kernel's taps.
-      dtype: type of the arithmetic and the result.
+        features: output channels.
+        kernel_size: height and width, odd.
+        edge_padding: True repeats border pixels, False pads zeros.
+        dilation: distance between the kernel's taps.
+        dtype: type of the arithmetic and the result.
     """
 
     features: int
@@ -65,7 +65,7 @@ class Dense(nn.Module):
     """A linear map of the last axis, initialised as PyTorch does.
 
     Attributes:
-      features: output channels.
+        features: output channels.
     """
 
     features: int
@@ -107,8 +107,8 @@ class OrientedConvs(nn.Module):
     """A square, a horizontal and a vertical convolution side by side, concatenated in this order.
 
     Attributes:
-      features: output channels of the 3x3, the 1x5 and the 5x1 convolution.
-      dtype: type of the arithmetic.
+        features: output channels of the 3x3, the 1x5 and the 5x1 convolution.
+        dtype: type of the arithmetic.
     """
 
     features: tuple[int, int, int]
@@ -130,8 +130,8 @@ class OrientationAwareModule(nn.Module):
     """OA(F): oriented convolutions, optional attention, ReLU and a 3x3 fusion, added to the input.
 
     Attributes:
-      attention: whether the oriented features pass a channel attention.
-      dtype: type of the arithmetic.
+        attention: whether the oriented features pass a channel attention.
+        dtype: type of the arithmetic.
     """
 
     attention: bool
@@ -150,7 +150,7 @@ class FeatureExtraction(nn.Module):
     """FE(F): oriented convolutions, ReLU and a 3x3 fusion, without a skip connection.
 
     Attributes:
-      dtype: type of the arithmetic.
+        dtype: type of the arithmetic.
     """
 
     dtype: Dtype = jnp.float32
@@ -166,10 +166,10 @@ class Upsampler(nn.Module):
     """Enlarges by convolutions and pixel shuffles: steps of 2 for scales 2, 4 and 8, one step of 3 for 3.
 
     Attributes:
-      scale: 2, 3, 4 or 8.
-      relu: whether a ReLU stands before each pixel shuffle.
-      edge_padding: padding of the convolutions.
-      dtype: type of the arithmetic.
+        scale: 2, 3, 4 or 8.
+        relu: whether a ReLU stands before each pixel shuffle.
+        edge_padding: padding of the convolutions.
+        dtype: type of the arithmetic.
     """
 
     scale: int

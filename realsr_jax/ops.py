@@ -14,13 +14,13 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, edge_padding: bool = False, dilat
     """Convolves (cross-correlates) and keeps the spatial size.
 
     Args:
-      x: [n, h, w, c_in].
-      kernel: [kh, kw, c_in, c_out], kh and kw odd, of x's dtype.
-      edge_padding: True repeats the border pixel, False adds zeros.
-      dilation: distance between the kernel's taps.
+        x: [n, h, w, c_in].
+        kernel: [kh, kw, c_in, c_out], kh and kw odd, of x's dtype.
+        edge_padding: True repeats the border pixel, False adds zeros.
+        dilation: distance between the kernel's taps.
 
     Returns:
-      [n, h, w, c_out].
+        [n, h, w, c_out].
     """
     top, left = (dilation * (size // 2) for size in kernel.shape[:2])
     h, w = x.shape[1:3]
@@ -60,11 +60,11 @@ def dynamic_filter(image: jax.Array, kernels: jax.Array) -> jax.Array:
     """Filters every pixel and colour with a kernel of its own; kernels are not normalised.
 
     Args:
-      image: float32 [n, h, w, c], padded with zeros.
-      kernels: [n, h, w, k*k*c]; channel ``t*c + i`` is tap t (row-major) for colour i.
+        image: float32 [n, h, w, c], padded with zeros.
+        kernels: [n, h, w, k*k*c]; channel ``t*c + i`` is tap t (row-major) for colour i.
 
     Returns:
-      float32 [n, h, w, c], ``sum_t kernels[..., t*c + i] * image[y + dy_t, x + dx_t, i]``.
+        float32 [n, h, w, c], ``sum_t kernels[..., t*c + i] * image[y + dy_t, x + dx_t, i]``.
     """
     h, w, c = image.shape[1:]
     size = math.isqrt(kernels.shape[-1] // c)
@@ -101,11 +101,11 @@ def resize_bicubic(x: jax.Array, scale: float) -> jax.Array:
     by ``1 / scale`` when shrinking; ties round to even; values below 0 and above 255 stay.
 
     Args:
-      x: [n, h, w, c], 0..255.
-      scale: output size over input size.
+        x: [n, h, w, c], 0..255.
+        scale: output size over input size.
 
     Returns:
-      float32 [n, round(h*scale), round(w*scale), c].
+        float32 [n, round(h*scale), round(w*scale), c].
 
     Source: Keys 1981, eq. 15; MATLAB's imresize; the published `bicubic.py`.
     """
@@ -140,16 +140,16 @@ def guided_filter(guide: jax.Array, image: jax.Array, *, radius: int = 10, eps: 
     mean of what the windows around it predict.
 
     Args:
-      guide: [h, w, 3] or [h, w, 1], 0..255.
-      image: [h, w, c], 0..255.
-      radius: half the window's side, in pixels.
-      eps: regularisation, in squared grey levels; larger is smoother.
+        guide: [h, w, 3] or [h, w, 1], 0..255.
+        image: [h, w, c], 0..255.
+        radius: half the window's side, in pixels.
+        eps: regularisation, in squared grey levels; larger is smoother.
 
     Returns:
-      float32 [h, w, c].
+        float32 [h, w, c].
 
     Raises:
-      ValueError: if guide and image differ in size.
+        ValueError: if guide and image differ in size.
 
     Source: He, Sun and Tang 2013, eq. 19-21; OpenCV's ximgproc.guidedFilter.
     """

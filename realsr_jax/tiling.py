@@ -17,10 +17,10 @@ class AxisPlan:
     """How one axis of an image is cut.
 
     Attributes:
-      leaf: length of a leaf in LR pixels; more than the image where that is smaller than a tile.
-      starts: first LR pixel of each leaf.
-      weights: float32 [leaves, leaf * scale], each leaf's contribution to the output pixels under it.
-      mirrored_weights: the same for an image that was flipped along this axis, seen in the unflipped one.
+        leaf: length of a leaf in LR pixels; more than the image where that is smaller than a tile.
+        starts: first LR pixel of each leaf.
+        weights: float32 [leaves, leaf * scale], each leaf's contribution to the output pixels under it.
+        mirrored_weights: the same for an image that was flipped along this axis, seen in the unflipped one.
     """
 
     leaf: int
@@ -56,13 +56,13 @@ def make_plan(height: int, width: int, *, scale: int, tiling: Tiling) -> Plan:
     """Plans the tiling of an image.
 
     Args:
-      height: of the LR image.
-      width: of the LR image.
-      scale: output size over input size.
-      tiling: how to cut.
+        height: of the LR image.
+        width: of the LR image.
+        scale: output size over input size.
+        tiling: how to cut.
 
     Raises:
-      ValueError: if the quarter recursion cannot end because the shave is too large.
+        ValueError: if the quarter recursion cannot end because the shave is too large.
     """
     match tiling:
         case WholeImage():
@@ -134,10 +134,10 @@ def _disjoint_axis(parts: list[tuple[int, int, int, int]], length: int, scale: i
     """Returns a plan in which every output pixel comes from one leaf.
 
     Args:
-      parts: start and length in LR pixels, first and end of the kept output pixels, of each leaf; the starts
-        are the same for the mirrored image.
-      length: of the axis.
-      scale: output size over input size.
+        parts: of each leaf its start and length in LR pixels, and first and end of its kept output pixels;
+            the starts are the same for the mirrored image.
+        length: of the axis.
+        scale: output size over input size.
     """
     leaf = parts[0][1]
     weights = np.zeros((len(parts), leaf * scale), np.float32)

@@ -54,15 +54,15 @@ def contribute(
     on the result. Where the plan of a flipped image differs, so do its weights.
 
     Args:
-      network: maps float32 [n, h, w, 3] to float32 [n, h*s, w*s, 3].
-      leaves: uint8 or float32 [n, h, w, 3], 0..255.
-      row_weights: float32 [2, n, h*s], for the image as it is and for the one with reversed rows.
-      column_weights: float32 [2, n, w*s], likewise.
-      self_ensemble: whether to average over flips and transposes.
-      flips_at_once: how many flips run side by side; fewer need less memory.
+        network: maps float32 [n, h, w, 3] to float32 [n, h*s, w*s, 3].
+        leaves: uint8 or float32 [n, h, w, 3], 0..255.
+        row_weights: float32 [2, n, h*s], for the image as it is and for the one with reversed rows.
+        column_weights: float32 [2, n, w*s], likewise.
+        self_ensemble: whether to average over flips and transposes.
+        flips_at_once: how many flips run side by side; fewer need less memory.
 
     Returns:
-      float32 [n, h*s, w*s, 3].
+        float32 [n, h*s, w*s, 3].
     """
     leaves = leaves.astype(jnp.float32)
     if not self_ensemble:
@@ -83,8 +83,8 @@ class Upscaler:
     """Upscales images with one network.
 
     Attributes:
-      model_config: the network's configuration.
-      scale: output size over input size.
+        model_config: the network's configuration.
+        scale: output size over input size.
     """
 
     def __init__(
@@ -100,17 +100,17 @@ class Upscaler:
         """Makes an upscaler that runs on all local devices.
 
         Args:
-          model_config: the network.
-          params: its parameters.
-          tilings: how to cut the image; the results of several are averaged (crop-ensemble), and without
-            self-ensemble tiling number i sees the image turned by i quarter turns counter-clockwise.
-          self_ensemble: average over the eight flips and transposes.
-          dtype: "float32" or "bfloat16", the type of the arithmetic on features.
-          tile_batch: tiles that a device runs at once; by default 1 on CPUs, which one tile keeps busy, and 8
-            on accelerators.
+            model_config: the network.
+            params: its parameters.
+            tilings: how to cut the image; the results of several are averaged (crop-ensemble), and without
+                self-ensemble tiling number i sees the image turned by i quarter turns counter-clockwise.
+            self_ensemble: average over the eight flips and transposes.
+            dtype: "float32" or "bfloat16", the type of the arithmetic on features.
+            tile_batch: tiles that a device runs at once; by default 1 on CPUs, which one tile keeps busy,
+                and 8 on accelerators.
 
         Raises:
-          ValueError: on options that cannot be.
+            ValueError: on options that cannot be.
         """
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype is {dtype!r}, expected 'float32' or 'bfloat16'")
@@ -161,14 +161,14 @@ class Upscaler:
         """Upscales an image.
 
         Args:
-          lr: uint8 or float32 [h, w, 3], 0..255.
-          progress: called with the share of the image that is done, 0..1, after each batch of tiles.
+            lr: uint8 or float32 [h, w, 3], 0..255.
+            progress: called with the share of the image that is done, 0..1, after each batch of tiles.
 
         Returns:
-          float32 [h*scale, w*scale, 3], 0..255 but neither clipped nor rounded.
+            float32 [h*scale, w*scale, 3], 0..255 but neither clipped nor rounded.
 
         Raises:
-          ValueError: if lr is no such image, or the quarter tiling's shave is too large for it.
+            ValueError: if lr is no such image, or the quarter tiling's shave is too large for it.
         """
         lr = np.asarray(lr)
         if lr.ndim != 3 or lr.shape[2] != 3 or 0 in lr.shape:
@@ -250,18 +250,18 @@ def load_upscaler(
     Several tile or chop sizes make a crop-ensemble: their results are averaged.
 
     Args:
-      weights: a weights directory, as ``realsr-convert`` writes it.
-      tile_size: side of uniform tiles in LR pixels; None runs the whole image in one pass.
-      tile_overlap: LR pixels that neighbouring tiles share.
-      chop_size: the published quarter tiling instead: parts below ``4 * chop_size**2`` pixels are not
-        quartered further.
-      shave_size: LR pixels by which quarters reach past the half.
-      self_ensemble: average over the eight flips and transposes.
-      dtype: "float32", or "bfloat16" for the arithmetic on features.
-      tile_batch: tiles that a device runs at once; by default 1 on CPUs and 8 on accelerators.
+        weights: a weights directory, as ``realsr-convert`` writes it.
+        tile_size: side of uniform tiles in LR pixels; None runs the whole image in one pass.
+        tile_overlap: LR pixels that neighbouring tiles share.
+        chop_size: the published quarter tiling instead: parts below ``4 * chop_size**2`` pixels are not
+            quartered further.
+        shave_size: LR pixels by which quarters reach past the half.
+        self_ensemble: average over the eight flips and transposes.
+        dtype: "float32", or "bfloat16" for the arithmetic on features.
+        tile_batch: tiles that a device runs at once; by default 1 on CPUs and 8 on accelerators.
 
     Raises:
-      ValueError: on options that cannot be, or weights that cannot be used (`weights.WeightsError`).
+        ValueError: on options that cannot be, or weights that cannot be used (`weights.WeightsError`).
     """
     tilings = make_tilings(
         tile_size=tile_size, tile_overlap=tile_overlap, chop_size=chop_size, shave_size=shave_size

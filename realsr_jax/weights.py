@@ -38,10 +38,10 @@ def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: di
     """Writes a weights directory, or nothing.
 
     Args:
-      path: the directory; an existing one is replaced.
-      config: the network.
-      params: its parameters, as `build_model(config).init(...)["params"]` nests them.
-      provenance: where they come from, such as the source file's name and sha256.
+        path: the directory; an existing one is replaced.
+        config: the network.
+        params: its parameters, as `build_model(config).init(...)["params"]` nests them.
+        provenance: where they come from, such as the source file's name and sha256.
     """
     import orbax.checkpoint as ocp
 
@@ -81,7 +81,7 @@ def read_description(path: str | Path) -> ModelConfig:
     """Returns the configuration of the network in a weights directory.
 
     Raises:
-      WeightsError: if the directory does not exist or its ``model.json`` is missing or damaged.
+        WeightsError: if the directory does not exist or its ``model.json`` is missing or damaged.
     """
     path = Path(path)
     if not path.is_dir():
@@ -113,10 +113,10 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
     """Reads a weights directory.
 
     Returns:
-      The network's configuration and its float32 parameters on the first local device.
+        The network's configuration and its float32 parameters on the first local device.
 
     Raises:
-      WeightsError: if the directory is missing, damaged or does not fit its description.
+        WeightsError: if the directory is missing, damaged or does not fit its description.
     """
     config = read_description(path)
 

@@ -34,14 +34,14 @@ def run(
     """Parses flags and runs a command.
 
     Args:
-      name: the command's, for error messages.
-      help_text: what ``--help`` prints.
-      define_flags: defines the command's flags.
-      main: the command; returns its exit status.
-      argv: the command line, program name first.
+        name: the command's, for error messages.
+        help_text: what ``--help`` prints.
+        define_flags: defines the command's flags.
+        main: the command; returns its exit status.
+        argv: the command line, program name first.
 
     Returns:
-      0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
+        0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
     """
     if any(arg in ("-h", "-help", "--help", "--helpfull", "--helpshort") for arg in argv[1:]):
         say(help_text)

@@ -47,7 +47,7 @@ def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
     """Returns the run that the flags describe, with weights directories that exist.
 
     Raises:
-      UsageError: if the flags contradict each other or name what does not exist.
+        UsageError: if the flags contradict each other or name what does not exist.
     """
     try:
         config = _from_config(values) if values.config is not None else _from_flags(values)
@@ -131,10 +131,10 @@ def load_config(name: str) -> Any:
     """Returns what ``get_config()`` of a configuration gives.
 
     Args:
-      name: a bundled configuration's name, or the path of a Python file.
+        name: a bundled configuration's name, or the path of a Python file.
 
     Raises:
-      UsageError: if there is none, or it fails.
+        UsageError: if there is none, or it fails.
     """
     bundled = Path(str(importlib.util.find_spec("realsr_jax.configs").origin)).parent  # pyright: ignore[reportOptionalMemberAccess]
     path = bundled / f"{name}.py" if re.fullmatch(r"\w+", name) else Path(name)

@@ -36,16 +36,16 @@ def plan_jobs(
     A result that would replace a photo of the input or another result is marked as a problem, not written.
 
     Args:
-      inputs: files and folders.
-      output: a folder, or a file if the input is one file and this has an image suffix.
-      recursive: whether to search folders inside folders.
-      format: Pillow's name of the results' format, or None to keep each photo's.
-      extension: file name extension that goes with the format.
-      suffix: added to the results' names.
-      skip_existing: whether results that exist are kept.
+        inputs: files and folders.
+        output: a folder, or a file if the input is one file and this has an image suffix.
+        recursive: whether to search folders inside folders.
+        format: Pillow's name of the results' format, or None to keep each photo's.
+        extension: file name extension that goes with the format.
+        suffix: added to the results' names.
+        skip_existing: whether results that exist are kept.
 
     Raises:
-      UsageError: if an input does not exist, or the output cannot be what is asked of it.
+        UsageError: if an input does not exist, or the output cannot be what is asked of it.
     """
     try:
         found = images.find_photos(inputs, recursive=recursive)

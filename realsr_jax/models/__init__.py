@@ -26,11 +26,11 @@ def build_model(config: ModelConfig, *, dtype: Any = jnp.float32) -> nn.Module:
     The network maps float32 [n, h, w, 3] in 0..255 to float32 [n, h*scale, w*scale, 3], not clipped.
 
     Args:
-      config: one of the model configurations.
-      dtype: type of the arithmetic on features; images stay float32.
+        config: one of the model configurations.
+        dtype: type of the arithmetic on features; images stay float32.
 
     Raises:
-      ValueError: if no such network exists.
+        ValueError: if no such network exists.
     """
     config.validate()
     return _MODULES[type(config)](config, dtype)

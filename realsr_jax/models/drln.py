@@ -17,7 +17,7 @@ GROUPS = (3, 3, 3, 3, 4, 4)
 """Blocks in each group."""
 
 BYPASSED_COMPRESSION = 4
-"""The compression, counted over all groups, whose output no block reads: the next one reads the group's input."""
+"""The compression, counted over all groups, whose output no block reads; the next reads the group's input."""
 
 # On 0..255 images this mean of 0..1 is all but nothing, but the network was trained with it.
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
@@ -39,7 +39,7 @@ class LaplacianAttention(nn.Module):
     The convolutions run on a 1x1 map, where only their centre tap acts.
 
     Attributes:
-      dtype: type of the result.
+        dtype: type of the result.
     """
 
     dtype: Any = jnp.float32
@@ -70,8 +70,8 @@ class DRLN(nn.Module):
     """DRLN on images of 0..255.
 
     Attributes:
-      config: the scale.
-      dtype: type of the arithmetic on features.
+        config: the scale.
+        dtype: type of the arithmetic on features.
     """
 
     config: DRLNConfig

@@ -17,8 +17,8 @@ class EDSR(nn.Module):
     """EDSR on images of 0..255.
 
     Attributes:
-      config: sizes and padding.
-      dtype: type of the arithmetic on features.
+        config: sizes and padding.
+        dtype: type of the arithmetic on features.
     """
 
     config: EDSRConfig

@@ -104,8 +104,8 @@ class OADDet(nn.Module):
     """OADDet on images of 0..255.
 
     Attributes:
-      config: sizes.
-      dtype: type of the arithmetic on features.
+        config: sizes.
+        dtype: type of the arithmetic on features.
     """
 
     config: OADDetConfig
@@ -126,8 +126,8 @@ class DeepOADDet(nn.Module):
     """Deep-OADDet on images of 0..255.
 
     Attributes:
-      config: sizes.
-      dtype: type of the arithmetic on features.
+        config: sizes.
+        dtype: type of the arithmetic on features.
     """
 
     config: DeepOADDetConfig
