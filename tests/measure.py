@@ -1,0 +1,75 @@
+"""Measurements quoted in BUILD_NOTES.md, which no test should wait for.
+
+python tests/measure.py memory
+python tests/measure.py bfloat16 --weights=weights/oaddet photo.png ...
+"""
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import realsr_jax
+from realsr_jax import images, ops
+from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, OADDetConfig
+from realsr_jax.models import build_model, oaddet
+
+
+def _gathered_filter(image, kernels):
+    """The published form: every pixel's neighbourhood is gathered, then multiplied with its kernel."""
+    h, w, c = image.shape[1:]
+    size = int((kernels.shape[-1] // c) ** 0.5)
+    r = size // 2
+    padded = jnp.pad(image, ((0, 0), (r, r), (r, r), (0, 0)))
+    rows = jnp.arange(h)[:, None] + jnp.arange(size)
+    columns = jnp.arange(w)[:, None] + jnp.arange(size)
+    patches = padded[:, rows[:, None, :, None], columns[None, :, None, :]].reshape(-1, h, w, size * size, c)
+    return (jax.lax.optimization_barrier(patches) * kernels.reshape(patches.shape)).sum(3)
+
+
+def memory(tile: int) -> None:
+    """Prints the compiled peak memory of a tile, with summed and with gathered dynamic filters."""
+    configs = (OADDetConfig(), DeepOADDetConfig(), EDSRConfig(), DRLNConfig())
+    for config in configs:
+        row = []
+        for dynamic_filter in (ops.dynamic_filter, _gathered_filter):
+            oaddet.ops = type("ops", (), {**vars(ops), "dynamic_filter": staticmethod(dynamic_filter)})
+            module = build_model(config)
+            lr = jax.ShapeDtypeStruct((1, tile, tile, 3), jnp.float32)
+            params = jax.eval_shape(module.init, jax.random.key(0), lr)
+            analysis = jax.jit(module.apply).lower(params, lr).compile().memory_analysis()
+            row.append(f"{analysis.temp_size_in_bytes / 2**20:.0f} MiB")
+            if isinstance(config, EDSRConfig | DRLNConfig):
+                break
+        print(f"{type(config).__name__} {tile}x{tile}:", ", gathered ".join(row))
+
+
+def bfloat16(weights: str, photos: list[str]) -> None:
+    """Prints how far bfloat16 is from float32 on photos, in grey levels."""
+    precise = realsr_jax.load_upscaler(weights)
+    coarse = realsr_jax.load_upscaler(weights, dtype="bfloat16")
+    for path in photos:
+        lr = images.read_photo(path).network_input()
+        difference = coarse(lr) - precise(lr)
+        print(
+            f"{weights} {path}: RMS {np.sqrt(np.mean(difference**2)):.3f}, max {np.abs(difference).max():.2f}"
+        )
+
+
+def main() -> None:
+    """Runs one measurement."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("memory").add_argument("--tile", type=int, default=256)
+    of_bfloat16 = commands.add_parser("bfloat16")
+    of_bfloat16.add_argument("--weights", required=True)
+    of_bfloat16.add_argument("photos", nargs="+")
+    arguments = vars(parser.parse_args())
+    {"memory": memory, "bfloat16": bfloat16}[arguments.pop("command")](**arguments)
+
+
+if __name__ == "__main__":
+    main()
