@@ -1,5 +1,6 @@
 """``realsr-convert``: PyTorch checkpoint to weights directory and back."""
 
+import dataclasses
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,8 @@ from pathlib import Path
 from absl import flags
 
 from realsr_jax.cli import command
+from realsr_jax.config import EDSRConfig, ModelConfig
+from realsr_jax.weights import ARCHITECTURES, architecture_name, is_weights, load_weights, save_weights
 
 _HELP = """\
 realsr-convert: turns a PyTorch checkpoint into a weights directory, or a weights directory into a checkpoint.
@@ -36,9 +39,7 @@ def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("output", None, "Weights directory or file.", short_name="o", flag_values=values)
     flags.DEFINE_bool("to_torch", False, "Convert back to PyTorch's layout.", flag_values=values)
     flags.DEFINE_bool("overwrite", False, "Replace an existing output.", flag_values=values)
-    flags.DEFINE_enum(
-        "model", None, ["oaddet", "deep_oaddet", "edsr", "drln"], "The network.", flag_values=values
-    )
+    flags.DEFINE_enum("model", None, list(ARCHITECTURES), "The network.", flag_values=values)
     flags.DEFINE_integer("scale", None, "The scale.", flag_values=values)
     flags.DEFINE_enum("padding", None, ["edge", "zero"], "Padding of EDSR.", flag_values=values)
     flags.DEFINE_float("res_scale", None, "Residual factor of EDSR.", flag_values=values)
@@ -52,31 +53,35 @@ def _main(values: flags.FlagValues) -> int:
     if target.exists() and not values.overwrite:
         raise command.UsageError(f"{target}: exists already; pass --overwrite to replace it")
     if values.to_torch:
+        for name in ("model", "scale", "padding", "res_scale"):
+            if values[name].value is not None:
+                raise command.UsageError(f"--{name} has no meaning with --to_torch: {source} tells it")
         _convert_back(source, target)
     else:
         if source.is_dir():
             raise command.UsageError(f"{source}: is a directory; to convert weights back, pass --to_torch")
+        if target.exists() and not is_weights(target):
+            raise command.UsageError(f"{target}: is no weights directory, so --overwrite does not replace it")
         _convert(source, target, values)
     return 0
 
 
 def _convert(source: Path, target: Path, values: flags.FlagValues) -> None:
-    from realsr_jax.weights import architecture_name, is_weights, save_weights
-
     from .detect import OFFICIAL_EDSR, check, detect
     from .reader import CheckpointError, read_state_dict
     from .rules import to_flax
 
-    if target.exists() and not is_weights(target):
-        raise command.UsageError(f"{target}: is no weights directory, so --overwrite does not replace it")
     try:
         state_dict = read_state_dict(source)
-        config = detect(state_dict, values.model)
-        _override(config, values)
+        config = detect(state_dict, ARCHITECTURES.get(values.model))
+        if values.scale not in (None, config.scale):
+            raise CheckpointError(f"has scale {config.scale}, not {values.scale}")
+        config = _override(config, values)
         check(config, state_dict)
-    except (CheckpointError, ValueError) as error:
-        raise command.UsageError(f"{source}: {error}") from error
-    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    with source.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     provenance = {"source": source.name, "sha256": sha256}
     if sha256 in OFFICIAL_EDSR:
         provenance["known_as"] = OFFICIAL_EDSR[sha256]
@@ -85,25 +90,23 @@ def _convert(source: Path, target: Path, values: flags.FlagValues) -> None:
     command.say(f"{source}: {architecture_name(config)}{known_as}\n{config}\nwritten to {target}")
 
 
-def _override(config, values: flags.FlagValues) -> None:
-    from realsr_jax.config import EDSRConfig
-
-    if values.scale is not None and values.scale != config.scale:
-        raise ValueError(f"its scale is {config.scale}, not {values.scale}")
-    if values.padding is None and values.res_scale is None:
-        return
-    if not isinstance(config, EDSRConfig):
-        raise ValueError(f"--padding and --res_scale are EDSR's, this is {type(config).__name__}")
+def _override(config: ModelConfig, values: flags.FlagValues) -> ModelConfig:
+    changes: dict[str, bool | float] = {}
     if values.padding is not None:
-        config.edge_padding = values.padding == "edge"
+        changes["edge_padding"] = values.padding == "edge"
     if values.res_scale is not None:
-        config.res_scale = values.res_scale
-    config.validate()
+        changes["res_scale"] = values.res_scale
+    if changes and not isinstance(config, EDSRConfig):
+        raise command.UsageError(
+            f"--padding and --res_scale are EDSR's, {values.input} is {architecture_name(config)}"
+        )
+    try:
+        return dataclasses.replace(config, **changes)
+    except ValueError as error:
+        raise command.UsageError(str(error)) from error
 
 
 def _convert_back(source: Path, target: Path) -> None:
-    from realsr_jax.weights import load_weights
-
     from .rules import to_torch
     from .writer import write_safetensors, write_torch
 

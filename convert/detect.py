@@ -2,26 +2,23 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelConfig, OADDetConfig
 from realsr_jax.models import build_model
+from realsr_jax.weights import ARCHITECTURES
 
-from .pickle_machine import CheckpointError
+from .pickle_machine import CheckpointError, quote
 from .rules import mean_shift_forms, rules_for
 
 StateDict = Mapping[str, np.ndarray]
-
-MODEL_NAMES: dict[str, type] = {
-    "oaddet": OADDetConfig,
-    "deep_oaddet": DeepOADDetConfig,
-    "edsr": EDSRConfig,
-    "drln": DRLNConfig,
-}
 
 _KNOWN_CONFIGS: tuple[ModelConfig, ...] = (
     OADDetConfig(),
@@ -46,10 +43,12 @@ def _count(state_dict: StateDict, pattern: str) -> int:
     return sum(re.fullmatch(pattern, key) is not None for key in state_dict)
 
 
-def _detect_oaddet(state_dict: StateDict, config_class: type) -> ModelConfig:
-    n_feats, depth = state_dict["body_down.1.weight"].shape[:2]
+def _detect_oaddet(
+    state_dict: StateDict, config_class: type[OADDetConfig | DeepOADDetConfig]
+) -> OADDetConfig | DeepOADDetConfig:
+    shape = state_dict["body_down.1.weight"].shape
     n_modules = _count(state_dict, r"body\.\d+\.dia_conv\.weight")
-    return config_class(n_resblocks=n_modules, n_feats=n_feats, scale=math.isqrt(depth // 3))
+    return config_class(n_resblocks=n_modules, n_feats=shape[0], scale=math.isqrt(shape[1] // 3))
 
 
 def _detect_edsr(state_dict: StateDict) -> EDSRConfig:
@@ -69,7 +68,7 @@ def _detect_drln(state_dict: StateDict) -> DRLNConfig:
     return DRLNConfig(scale=first_step ** _count(state_dict, r"upsample\.up\.body\.\d+\.weight"))
 
 
-_DETECTORS: dict[type, tuple[tuple[str, ...], Callable[[StateDict], ModelConfig]]] = {
+_DETECTORS: dict[type[ModelConfig], tuple[tuple[str, ...], Callable[[StateDict], ModelConfig]]] = {
     OADDetConfig: (
         ("dynamic_kernel0.kernel_conv.0.weight", "head.9.weight", "body_down.1.weight"),
         lambda state_dict: _detect_oaddet(state_dict, OADDetConfig),
@@ -84,56 +83,81 @@ _DETECTORS: dict[type, tuple[tuple[str, ...], Callable[[StateDict], ModelConfig]
 """For each network the keys that only it has, all of them, and how its sizes are read."""
 
 
-def _title(config: ModelConfig) -> str:
-    name = next(name for name, config_class in MODEL_NAMES.items() if type(config) is config_class)
-    return f"{name} ({config})"
+def _mean_shift(config: ModelConfig, state_dict: StateDict) -> dict[str, np.ndarray]:
+    """Returns the mean shift in the form that a state dict has it in, or in the usual one."""
+    forms = mean_shift_forms(config)
+    return next((form for form in forms if form.keys() & state_dict.keys()), forms[0])
+
+
+def _expected_shapes(config: ModelConfig, state_dict: StateDict) -> dict[str, tuple[int, ...]]:
+    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    params = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
+    by_path: Any = flatten_dict(params)
+    shapes = {key: constant.shape for key, constant in _mean_shift(config, state_dict).items()}
+    for rule in rules_for(config):
+        shapes[rule.key] = tuple(by_path[rule.path].shape[axis] for axis in rule.to_torch)
+    return shapes
 
 
 def _unknown_architecture(state_dict: StateDict) -> CheckpointError:
-    def overlap(config: ModelConfig) -> float:
-        keys = {rule.key for rule in rules_for(config)}
-        return len(keys & set(state_dict)) / len(keys | set(state_dict))
-
-    nearest = max(_KNOWN_CONFIGS, key=overlap)
-    keys = [rule.key for rule in rules_for(nearest)]
-    missing = [key for key in keys if key not in state_dict]
-    extra = [key for key in state_dict if key not in keys]
+    """Compares with the known networks by their tensors' names, or by the shapes where no name is shared."""
+    message = f"has an unknown architecture; realsr_jax runs {', '.join(ARCHITECTURES)}"
+    kind, heading = "names", "By its tensors' names"
+    found: Counter[Any] = Counter(map(_printable, state_dict))
+    known: list[tuple[ModelConfig, Counter[Any]]] = [
+        (config, Counter([*_mean_shift(config, state_dict), *(rule.key for rule in rules_for(config))]))
+        for config in _KNOWN_CONFIGS
+    ]
+    if not any(found & wanted for _, wanted in known):
+        kind, heading = "shapes", "It shares no name with them; by shapes alone"
+        found = Counter(tensor.shape for tensor in state_dict.values())
+        known = [
+            (config, Counter(_expected_shapes(config, state_dict).values())) for config in _KNOWN_CONFIGS
+        ]
+    nearest, wanted = max(known, key=lambda pair: (pair[1] & found).total() / (pair[1] | found).total())
+    if not found & wanted:
+        return CheckpointError(f"{message}, and no tensor has a name or a shape of theirs")
+    missing, extra = wanted - found, found - wanted
     return CheckpointError(
-        f"unknown architecture; realsr_jax runs {', '.join(MODEL_NAMES)}. The nearest is {_title(nearest)}: "
-        f"of its {len(keys)} tensors {len(keys) - len(missing)} are here, {len(missing)} are missing "
-        f"({_some(missing)}), and {len(extra)} others are here instead ({_some(extra)})"
+        f"{message}. {heading}, the nearest is {nearest}: of its {wanted.total()} {kind} "
+        f"{(wanted & found).total()} are here, {missing.total()} are missing ({_some(missing)}), "
+        f"and {extra.total()} others are here instead ({_some(extra)})"
     )
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+def _printable(key: str) -> str:
+    return quote(key)[1:-1]
 
 
-def detect(state_dict: StateDict, model: str | None = None) -> ModelConfig:
+def _some(traits: Iterable[object]) -> str:
+    first = [str(trait) for trait in traits][:4]
+    return ", ".join([*first[:3], "..."] if len(first) > 3 else first)
+
+
+def detect(state_dict: StateDict, config_class: type[ModelConfig] | None = None) -> ModelConfig:
     """Returns the configuration of the network that a state dict belongs to.
 
     Args:
         state_dict: flat PyTorch state dict.
-        model: one of `MODEL_NAMES`, to read the sizes as that network's whatever the keys suggest.
+        config_class: reads the sizes as those of this network, whatever the keys suggest.
 
     Raises:
         CheckpointError: if it is no known network, or one of a size that cannot exist.
     """
-    if model is not None:
-        config_class = MODEL_NAMES[model]
-    else:
+    if config_class is None:
         matches = [c for c, (keys, _) in _DETECTORS.items() if all(key in state_dict for key in keys)]
         if len(matches) != 1:
             raise _unknown_architecture(state_dict)
         config_class = matches[0]
+    title = config_class.__name__.removesuffix("Config")
     try:
         return _DETECTORS[config_class][1](state_dict)
     except KeyError as error:
-        raise CheckpointError(f"no {model}: it lacks {error.args[0]}") from error
-    except (ValueError, IndexError, ZeroDivisionError) as error:
-        raise CheckpointError(
-            f"looks like {config_class.__name__}, but its sizes make no network: {error}"
-        ) from error
+        raise CheckpointError(f"is no {title}: it lacks {error.args[0]}") from error
+    except (IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(f"is no {title}: the tensors that tell its sizes have other shapes") from error
+    except ValueError as error:
+        raise CheckpointError(f"is like {title}, but no such network exists: {error}") from error
 
 
 def check(config: ModelConfig, state_dict: StateDict) -> None:
@@ -142,33 +166,27 @@ def check(config: ModelConfig, state_dict: StateDict) -> None:
     Raises:
         CheckpointError: naming every missing, unexpected, misshapen and non-numeric tensor, a line each.
     """
-    module = build_model(config)
-    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
-    params = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
-    forms = mean_shift_forms(config)
-    constants = next((form for form in forms if form.keys() & state_dict.keys()), forms[0])
-    expected = {key: value.shape for key, value in constants.items()}
-    for rule in rules_for(config):
-        node = params
-        for name in rule.path:
-            node = node[name]
-        expected[rule.key] = tuple(node.shape[axis] for axis in rule.to_torch)
-
-    problems = [f"missing     {key} {shape}" for key, shape in expected.items() if key not in state_dict]
+    shapes, constants = _expected_shapes(config, state_dict), _mean_shift(config, state_dict)
+    problems = [f"missing     {key} {shape}" for key, shape in shapes.items() if key not in state_dict]
     for key, tensor in state_dict.items():
-        if key not in expected:
-            problems.append(f"unexpected  {key} {tensor.shape}")
-        elif tensor.shape != expected[key]:
-            problems.append(f"misshapen   {key} {tensor.shape}, expected {expected[key]}")
-        elif not (np.issubdtype(tensor.dtype, np.floating) or tensor.dtype.name == "bfloat16"):
+        if key not in shapes:
+            problems.append(f"unexpected  {_printable(key)} {tensor.shape}")
+        elif tensor.shape != shapes[key]:
+            problems.append(f"misshapen   {key} {tensor.shape}, expected {shapes[key]}")
+        elif not jnp.issubdtype(tensor.dtype, jnp.floating):
             problems.append(f"not floats  {key} is {tensor.dtype}")
-        elif not np.all(np.isfinite(tensor.astype(np.float32))):
-            problems.append(f"not finite  {key} holds NaN or infinity")
-    for key, constant in constants.items():
-        tensor = state_dict.get(key)
-        if tensor is None or tensor.shape != constant.shape:
-            continue
-        if not np.allclose(tensor.astype(np.float32), constant, rtol=1e-3, atol=1e-3):
-            problems.append(f"other mean  {key} is {tensor.ravel()}, expected {constant.ravel()}")
+        elif not np.all(np.isfinite(values := _to_float32(tensor))):
+            problems.append(f"not finite  {key} holds NaN, infinity or numbers beyond float32")
+        elif key in constants and not np.allclose(values, constants[key], rtol=1e-3, atol=1e-3):
+            problems.append(f"other mean  {key} is {_list(values)}, expected {_list(constants[key])}")
     if problems:
-        raise CheckpointError(f"does not fit {_title(config)}:\n  " + "\n  ".join(problems))
+        raise CheckpointError(f"does not fit {config}:\n  " + "\n  ".join(problems))
+
+
+def _to_float32(tensor: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return tensor.astype(np.float32)
+
+
+def _list(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.4g}" for value in values.flat)

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelConfig, OADDetConfig
-from realsr_jax.layers import RGB_MEAN, upsampling_steps
+from realsr_jax.layers import RGB_MEAN, UNIT_RGB_MEAN, upsampling_steps
 from realsr_jax.models.drln import GROUPS
 
 
@@ -137,17 +138,16 @@ def mean_shift_forms(config: ModelConfig) -> list[dict[str, np.ndarray]]:
     The AIM 2020 networks carry bare colours; the original EDSR, which pads zeros, 1x1 convolutions; DRLN
     convolutions under another name.
     """
-    mean = np.array(RGB_MEAN, np.float32)
     identity = np.eye(3, dtype=np.float32)[:, :, None, None]
     colours: dict[str, np.ndarray] = {}
     convolutions: dict[str, np.ndarray] = {}
     shifters: dict[str, np.ndarray] = {}
     for name, sign in (("sub_mean", -1), ("add_mean", 1)):
-        colours[f"{name}.rgb_mean"] = sign * mean
-        convolutions |= {f"{name}.weight": identity, f"{name}.bias": sign * mean}
+        colours[f"{name}.rgb_mean"] = sign * RGB_MEAN
+        convolutions |= {f"{name}.weight": identity, f"{name}.bias": sign * RGB_MEAN}
         shifters |= {
             f"{name}.shifter.weight": identity,
-            f"{name}.shifter.bias": sign * mean / np.float32(255),
+            f"{name}.shifter.bias": sign * UNIT_RGB_MEAN,
         }
     match config:
         case DRLNConfig():
@@ -162,22 +162,18 @@ def mean_shift_forms(config: ModelConfig) -> list[dict[str, np.ndarray]]:
 
 def to_flax(config: ModelConfig, state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Returns float32 Flax parameters from a state dict whose keys and shapes were checked."""
-    params: dict[str, Any] = {}
-    for rule in rules_for(config):
-        *parents, name = rule.path
-        node = params
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = np.ascontiguousarray(np.transpose(state_dict[rule.key], rule.to_flax), np.float32)
-    return params
+    return unflatten_dict(
+        {
+            rule.path: np.ascontiguousarray(np.transpose(state_dict[rule.key], rule.to_flax), np.float32)
+            for rule in rules_for(config)
+        }
+    )
 
 
 def to_torch(config: ModelConfig, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns the state dict of Flax parameters, mean shift included, as the original code loads it."""
-    state_dict = dict(mean_shift_forms(config)[0])
-    for rule in rules_for(config):
-        node: Any = params
-        for name in rule.path:
-            node = node[name]
-        state_dict[rule.key] = np.ascontiguousarray(np.transpose(np.asarray(node), rule.to_torch))
-    return state_dict
+    by_path = flatten_dict(params)
+    return mean_shift_forms(config)[0] | {
+        rule.key: np.ascontiguousarray(np.transpose(np.asarray(by_path[rule.path]), rule.to_torch))
+        for rule in rules_for(config)
+    }

@@ -5,6 +5,7 @@ training, evaluation and inference. They are imported on first use, so that the 
 """
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Upscaler", "load_upscaler", "losses", "metrics", "ops"]
 __version__ = "0.1.0"
+
+# Python started in the root of a checkout imports this package from there, whatever is installed; configs/
+# and convert/, which an installation puts into the package, then stand beside it.
+_root = Path(__file__).resolve().parent.parent
+if (_root / "convert" / "__main__.py").is_file():
+    __path__.append(str(_root))
 
 
 def __getattr__(name: str) -> Any:

@@ -174,8 +174,11 @@ def make_tilings(
     """Turns sizes into tilings; see `upscaler.load_upscaler` for their meaning.
 
     Raises:
-        ValueError: on sizes that cannot be, or lists of different lengths.
+        ValueError: on sizes that cannot be, lists that are empty or of different lengths, or sizes for both
+            tilings.
     """
+    if chop_size is not None and tile_size not in (None, UniformTiles.size):
+        raise ValueError(f"chop_size {chop_size} and tile_size {tile_size} exclude each other")
     if chop_size is None:
         sizes, margins, names = _as_tuple(tile_size), _as_tuple(tile_overlap), ("tile_size", "tile_overlap")
     else:
@@ -186,6 +189,8 @@ def make_tilings(
         raise ValueError(
             f"{names[0]} has {len(sizes)} entries and {names[1]} {len(margins)}, expected as many or one"
         )
+    if not sizes:
+        raise ValueError(f"{names[0]} is empty, expected at least one size")
     make = UniformTiles if chop_size is None else QuarterTiles
     return tuple(
         WholeImage() if size is None else make(size, margin)

@@ -77,18 +77,20 @@ class ModelEnsemble:
             raise ValueError(f"the networks' scales are {scales}, expected all the same")
         self.scale = scales[0]
         self._upscalers = upscalers
-        self._shares = np.array(weights, np.float32) / np.sum(weights, dtype=np.float32)
+        self._weights = (np.asarray(weights, np.float64) / np.mean(weights)).astype(np.float32)
         self._round_each = round_each
 
     def __call__(self, lr: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
         """Upscales uint8 or float32 [h, w, 3] to float32 [h*scale, w*scale, 3], 0..255."""
         total = np.zeros((lr.shape[0] * self.scale, lr.shape[1] * self.scale, 3), np.float32)
-        for number, (upscaler, share) in enumerate(zip(self._upscalers, self._shares, strict=True)):
+        for number, (upscaler, weight) in enumerate(zip(self._upscalers, self._weights, strict=True)):
             sr = upscaler(lr, progress=_part_of(progress, number, len(self._upscalers)))
             if self._round_each and lr.dtype == np.uint8:
                 np.rint(np.clip(sr, 0, 255, out=sr), out=sr)
-            sr *= share
+            sr *= weight
             total += sr
+        # Equal weights are 1 by now: the sum of whole numbers is exact, and so are ties in the mean.
+        total /= len(self._upscalers)
         return total
 
 

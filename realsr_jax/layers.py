@@ -11,13 +11,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from realsr_jax import ops
 
 Dtype = Any
 
-RGB_MEAN = (255 * 0.4488, 255 * 0.4371, 255 * 0.4040)
-"""DIV2K's mean colour on 0..255."""
+UNIT_RGB_MEAN = np.array([0.4488, 0.4371, 0.4040], np.float32)
+"""DIV2K's mean colour on 0..1."""
+
+RGB_MEAN = 255 * UNIT_RGB_MEAN
+"""The same on 0..255, in float32 throughout as the published code computes it."""
 
 # PyTorch's default initialisation, with which the published networks were trained from scratch:
 # uniform within 1 / sqrt(fan_in).

@@ -80,9 +80,9 @@ def dynamic_filter(image: jax.Array, kernels: jax.Array) -> jax.Array:
 
 
 def _resize_taps(length: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns source positions and weights, both [round(length * scale), taps], of a 1-D bicubic resize."""
+    """Returns source positions and weights, both [ceil(length * scale), taps], of a 1-D bicubic resize."""
     stretch = max(1.0, 1.0 / scale)  # antialiasing widens the kernel when shrinking
-    centre = (np.arange(round(length * scale)) + 0.5) / scale - 0.5
+    centre = (np.arange(math.ceil(length * scale)) + 0.5) / scale - 0.5
     positions = np.floor(centre - 2 * stretch)[:, None] + np.arange(math.ceil(4 * stretch) + 2)
     distance = np.abs(positions - centre[:, None]) / stretch
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
@@ -105,7 +105,7 @@ def resize_bicubic(x: jax.Array, scale: float) -> jax.Array:
         scale: output size over input size.
 
     Returns:
-        float32 [n, round(h*scale), round(w*scale), c].
+        float32 [n, ceil(h*scale), ceil(w*scale), c].
 
     Source: Keys 1981, eq. 15; MATLAB's imresize; the published `bicubic.py`.
     """
@@ -149,13 +149,13 @@ def guided_filter(guide: jax.Array, image: jax.Array, *, radius: int = 10, eps: 
         float32 [h, w, c].
 
     Raises:
-        ValueError: if guide and image differ in size.
+        ValueError: if guide or image has no three axes, or they differ in size.
 
     Source: He, Sun and Tang 2013, eq. 19-21; OpenCV's ximgproc.guidedFilter.
     """
     guide, image = jnp.asarray(guide, jnp.float32), jnp.asarray(image, jnp.float32)
-    if guide.shape[:2] != image.shape[:2]:
-        raise ValueError(f"guide is {guide.shape[:2]}, expected the image's {image.shape[:2]}")
+    if not guide.ndim == image.ndim == 3 or guide.shape[:2] != image.shape[:2]:
+        raise ValueError(f"guide is {guide.shape} and image {image.shape}, expected [h, w, c] of one size")
     guide_mean, image_mean = _box_mean(guide, radius), _box_mean(image, radius)
 
     def covariance(a, a_mean, b, b_mean):

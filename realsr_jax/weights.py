@@ -6,6 +6,7 @@ they are needed, so that the command line can look at a description without star
 
 import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import shutil
@@ -17,12 +18,13 @@ from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelCon
 
 FORMAT_VERSION = 1
 
-_ARCHITECTURES: dict[str, type] = {
+ARCHITECTURES: dict[str, type[ModelConfig]] = {
     "oaddet": OADDetConfig,
     "deep_oaddet": DeepOADDetConfig,
     "edsr": EDSRConfig,
     "drln": DRLNConfig,
 }
+"""The networks by the names under which ``model.json`` and the command line know them."""
 
 
 class WeightsError(ValueError):
@@ -31,44 +33,71 @@ class WeightsError(ValueError):
 
 def architecture_name(config: ModelConfig) -> str:
     """Returns the name under which ``model.json`` and the command line know a network."""
-    return next(name for name, config_class in _ARCHITECTURES.items() if type(config) is config_class)
+    return next(name for name, config_class in ARCHITECTURES.items() if type(config) is config_class)
 
 
 def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: dict[str, str]) -> None:
     """Writes a weights directory, or nothing.
 
     Args:
-        path: the directory; an existing one is replaced.
+        path: the directory; existing weights are replaced.
         config: the network.
         params: its parameters, as `build_model(config).init(...)["params"]` nests them.
         provenance: where they come from, such as the source file's name and sha256.
+
+    Raises:
+        WeightsError: if `path` is something else than a weights directory, or cannot be written.
     """
     import orbax.checkpoint as ocp
 
+    if path.exists() and not is_weights(path):
+        raise WeightsError(f"{path}: exists and is no weights directory, so it is not replaced")
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    description = {
-        "format_version": FORMAT_VERSION,
-        "architecture": architecture_name(config),
-        "fields": dataclasses.asdict(config),
-        "provenance": provenance | {"date": datetime.date.today().isoformat()},
-    }
     staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(staging / "params", params)
+        try:
+            # Not StandardCheckpointer, whose threads go on writing when it fails.
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                checkpointer.save(staging / "params", args=ocp.args.StandardSave(params))
+        except Exception as error:  # Orbax raises plain ones
+            raise WeightsError(f"{path}: cannot be written ({_first_line(error)})") from error
+        description = {
+            "format_version": FORMAT_VERSION,
+            "architecture": architecture_name(config),
+            "fields": dataclasses.asdict(config),
+            "provenance": provenance | {"date": datetime.date.today().isoformat()},
+            "files": {
+                file.relative_to(staging).as_posix(): _sha256(file)
+                for file in sorted(staging.rglob("*"))
+                if file.is_file()
+            },
+        }
         (staging / "model.json").write_text(json.dumps(description, indent=2) + "\n")
         staging.chmod(0o777 & ~_umask())
-        if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.replace(path, retired)
-            os.replace(staging, path)
-            shutil.rmtree(retired)
-        else:
-            os.replace(staging, path)
+        _move_into_place(staging, path)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def _move_into_place(staging: Path, path: Path) -> None:
+    if not path.exists():
+        os.replace(staging, path)
+        return
+    retired = staging.with_name(f"{staging.name}.old")
+    os.replace(path, retired)
+    try:
+        os.replace(staging, path)
+    except BaseException:
+        os.replace(retired, path)
+        raise
+    shutil.rmtree(retired)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _umask() -> int:
@@ -83,28 +112,34 @@ def read_description(path: str | Path) -> ModelConfig:
     Raises:
         WeightsError: if the directory does not exist or its ``model.json`` is missing or damaged.
     """
-    path = Path(path)
+    return _read_description(Path(path))[0]
+
+
+def _read_description(path: Path) -> tuple[ModelConfig, dict[str, str]]:
+    """Returns a network's configuration, and the sha256 of each file where they are recorded."""
     if not path.is_dir():
         raise WeightsError(f"{path}: no such weights directory; make one with realsr-convert")
     file = path / "model.json"
     try:
         description = json.loads(file.read_text())
-        version, name = description["format_version"], description["architecture"]
-        fields = description["fields"]
+        version, name = description["format_version"], str(description["architecture"])
+        fields, digests = dict(description["fields"]), dict(description.get("files", {}))
     except FileNotFoundError:
         raise WeightsError(
             f"{path}: no weights directory, it holds no model.json; make one with realsr-convert"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{file}: damaged, convert the checkpoint again ({error})") from error
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{file}: damaged, convert the checkpoint again ({_first_line(error)})") from error
     if version != FORMAT_VERSION:
         raise WeightsError(f"{file}: format version {version}, this release reads {FORMAT_VERSION}")
-    if name not in _ARCHITECTURES:
+    if name not in ARCHITECTURES:
         raise WeightsError(
-            f"{file}: unknown architecture {name!r}, expected one of {', '.join(_ARCHITECTURES)}"
+            f"{file}: unknown architecture {name!r}, expected one of {', '.join(ARCHITECTURES)}"
         )
     try:
-        return _ARCHITECTURES[name](**fields)
+        return ARCHITECTURES[name](**fields), digests
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{file}: {error}") from error
 
@@ -118,7 +153,9 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
     Raises:
         WeightsError: if the directory is missing, damaged or does not fit its description.
     """
-    config = read_description(path)
+    path = Path(path)
+    config, digests = _read_description(path)
+    _check_files(path, digests)
 
     import jax
     import jax.numpy as jnp
@@ -127,17 +164,52 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
     from realsr_jax.models import build_model
 
     lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
-    params = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), params)
     try:
+        params = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
+        abstract = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), params)
+        folder = path.resolve() / "params"
         with ocp.StandardCheckpointer() as checkpointer:
-            return config, checkpointer.restore(Path(path).resolve() / "params", abstract)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+            _check_shapes(checkpointer.metadata(folder).item_metadata, abstract)
+            return config, checkpointer.restore(folder, abstract)
+    except Exception as error:  # Orbax raises plain ones
         raise WeightsError(
-            f"{path}: its parameters cannot be read, convert the checkpoint again ({reason})"
+            f"{path}: its parameters cannot be read, convert the checkpoint again ({_first_line(error)})"
         ) from error
+
+
+def _check_files(path: Path, digests: dict[str, str]) -> None:
+    """Finds damage in the files of a weights directory, part of which Orbax would load as other numbers."""
+    for name, digest in digests.items():
+        try:
+            is_intact = _sha256(path / name) == digest
+        except OSError as error:
+            raise WeightsError(f"{path}: its file {name} cannot be read ({error.strerror})") from error
+        if not is_intact:
+            raise WeightsError(f"{path}: its file {name} is damaged, convert the checkpoint again")
+
+
+def _check_shapes(stored: Any, expected: Any) -> None:
+    """Compares shapes before Orbax does, which prints a traceback for each array that it is still reading."""
+    import jax
+
+    if stored is None:  # Orbax finds no parameters, and says so when it is asked for them.
+        return
+    found, wanted = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="/"): tuple(array.shape)
+            for path, array in jax.tree.leaves_with_path(tree)
+        }
+        for tree in (stored.tree, expected)
+    )
+    for name in sorted(found.keys() | wanted.keys()):
+        actual, shape = found.get(name, "absent"), wanted.get(name, "absent")
+        if actual != shape:
+            raise ValueError(f"{name} is {actual}, expected {shape}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def is_weights(path: Path) -> bool:

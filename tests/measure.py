@@ -1,10 +1,12 @@
 """Measurements quoted in BUILD_NOTES.md, which no test should wait for.
 
+python tests/measure.py convolution
 python tests/measure.py memory
 python tests/measure.py bfloat16 --weights=weights/oaddet photo.png ...
 """
 
 import argparse
+import time
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,35 @@ def _gathered_filter(image, kernels):
     columns = jnp.arange(w)[:, None] + jnp.arange(size)
     patches = padded[:, rows[:, None, :, None], columns[None, :, None, :]].reshape(-1, h, w, size * size, c)
     return (jax.lax.optimization_barrier(patches) * kernels.reshape(patches.shape)).sum(3)
+
+
+def convolution(tile: int) -> None:
+    """Prints the speed of 3x3 convolutions with zero padding, with edge padding, and with that as VALID."""
+
+    def with_valid(x, kernel):
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(padded, kernel, (1, 1), "VALID", dimension_numbers=layout)
+
+    def with_edge(x, kernel):
+        return ops.conv2d(x, kernel, edge_padding=True)
+
+    for channels in (64, 128, 256):
+        x = jnp.ones((1, tile, tile, channels))
+        kernel = jnp.ones((3, 3, channels, channels))
+        row = []
+        for convolve in (ops.conv2d, with_edge, with_valid):
+            run = jax.jit(convolve)
+            run(x, kernel).block_until_ready()
+            times = []
+            for _ in range(5):
+                started = time.perf_counter()
+                run(x, kernel).block_until_ready()
+                times.append(time.perf_counter() - started)
+            row.append(f"{2 * 9 * channels**2 * tile**2 / np.median(times) / 1e9:.0f}")
+        print(
+            f"{channels} channels, {tile}x{tile}: zero {row[0]}, edge {row[1]}, edge VALID {row[2]} GFLOP/s"
+        )
 
 
 def memory(tile: int) -> None:
@@ -63,12 +94,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("convolution").add_argument("--tile", type=int, default=160)
     commands.add_parser("memory").add_argument("--tile", type=int, default=256)
     of_bfloat16 = commands.add_parser("bfloat16")
     of_bfloat16.add_argument("--weights", required=True)
     of_bfloat16.add_argument("photos", nargs="+")
     arguments = vars(parser.parse_args())
-    {"memory": memory, "bfloat16": bfloat16}[arguments.pop("command")](**arguments)
+    {"convolution": convolution, "memory": memory, "bfloat16": bfloat16}[arguments.pop("command")](
+        **arguments
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """What all commands share: parsing flags, help, and errors of one line."""
 
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from absl import flags
 
@@ -14,14 +17,20 @@ class UsageError(ValueError):
 
 def say(message: str) -> None:
     """Prints a message for the user to standard output."""
-    sys.stdout.write(message + "\n")
+    sys.stdout.write(printable(message, sys.stdout) + "\n")
     sys.stdout.flush()
 
 
 def complain(name: str, message: str) -> None:
     """Prints an error for the user to standard error."""
-    sys.stderr.write(f"{name}: {message}\n")
+    sys.stderr.write(printable(f"{name}: {message}\n", sys.stderr))
     sys.stderr.flush()
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """Escapes what a stream cannot print, such as file names in another encoding."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def run(
@@ -29,7 +38,7 @@ def run(
     help_text: str,
     define_flags: Callable[[flags.FlagValues], None],
     main: Callable[[flags.FlagValues], int],
-    argv: Sequence[str],
+    argv: Sequence[str] | None,
 ) -> int:
     """Parses flags and runs a command.
 
@@ -38,30 +47,50 @@ def run(
         help_text: what ``--help`` prints.
         define_flags: defines the command's flags.
         main: the command; returns its exit status.
-        argv: the command line, program name first.
+        argv: the command line, program name first; None for this process's own, which Ctrl-C then ends.
 
     Returns:
         0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
     """
-    if any(arg in ("-h", "-help", "--help", "--helpfull", "--helpshort") for arg in argv[1:]):
-        say(help_text)
-        return 0
-    values = flags.FlagValues()
-    define_flags(values)
+    status = _run(name, help_text, define_flags, main, sys.argv if argv is None else argv)
+    if status == 130 and argv is None:
+        # Shells stop a loop only if its command ends by the signal itself. Besides, XLA crashes at a regular
+        # exit while a device is still computing.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    return status
+
+
+def _run(
+    name: str,
+    help_text: str,
+    define_flags: Callable[[flags.FlagValues], None],
+    main: Callable[[flags.FlagValues], int],
+    argv: Sequence[str],
+) -> int:
     try:
+        if any(arg in ("-h", "-help", "--help", "--helpfull", "--helpshort") for arg in argv[1:]):
+            say(help_text)
+            return 0
+        values = flags.FlagValues()
+        define_flags(values)
         extra = values(list(argv))[1:]
         if extra:
-            raise flags.Error(f"unexpected argument {extra[0]!r}")
-    except flags.Error as error:
-        complain(name, f"{str(error).strip()}\nTry '{name} --help'.")
-        return 2
-    try:
+            raise flags.Error(
+                f"unexpected argument {extra[0]!r}; commas, not spaces, separate a flag's values"
+            )
         return main(values)
+    except flags.Error as error:
+        complain(name, f"{_reworded(error)} (see {name} --help)")
+        return 2
     except UsageError as error:
         complain(name, str(error))
         return 2
     except ValueError as error:  # what the library refuses, it explains
         complain(name, str(error))
+        return 1
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         complain(name, f"{error.filename or 'input/output'}: {error.strerror or error}")
@@ -71,13 +100,29 @@ def run(
         return 130
 
 
+def _reworded(error: flags.Error) -> str:
+    """Says in one line of plain words what absl means."""
+    missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
+    if missing:
+        return f"{' and '.join(missing)} must be given"
+    reason = re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error))
+    return " ".join(reason.split())
+
+
 def enable_compilation_cache() -> None:
     """Lets JAX keep what it compiles, so that only the first run of a command waits for it.
 
-    ``JAX_COMPILATION_CACHE_DIR`` names another folder than the user's cache folder.
+    ``JAX_COMPILATION_CACHE_DIR`` names another folder than the user's cache folder. Where this cannot be
+    written, nothing is kept.
     """
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "realsr_jax" / "xla"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # the latter if there is no home
+        return
+    if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib.util
+import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -47,33 +49,56 @@ def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
     """Returns the run that the flags describe, with weights directories that exist.
 
     Raises:
-        UsageError: if the flags contradict each other or name what does not exist.
+        UsageError: if the flags contradict each other, or name what does not exist or fit together.
     """
     try:
         config = _from_config(values) if values.config is not None else _from_flags(values)
+        scales = [
+            2 if run.weights == "bicubic" else read_description(run.weights).scale for run in config.runs
+        ]
     except UsageError:
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
-    for run in config.runs:
-        if run.weights != "bicubic":
-            read_description(run.weights)
+    if len(set(scales)) > 1:
+        parts = (f"{run.weights} by {scale}" for run, scale in zip(config.runs, scales, strict=True))
+        raise UsageError(f"networks of different scales cannot be averaged: {', '.join(parts)}")
     return config
 
 
+def read_paths(values: flags.FlagValues, name: str) -> list[str]:
+    """Returns the paths that a flag lists, the user's home in place of ``~``.
+
+    Raises:
+        UsageError: if one of several is empty.
+    """
+    paths = values[name].value or []
+    if not all(paths):
+        raise UsageError(f"--{name}={','.join(paths)}: has an empty entry")
+    return [os.path.expanduser(path) for path in paths]
+
+
 def _from_flags(values: flags.FlagValues) -> InferenceConfig:
-    if not values.weights:
+    directories = read_paths(values, "weights")
+    if not directories:
         raise UsageError(
             "--weights is missing: name a weights directory made by realsr-convert, or 'bicubic'"
         )
-    shares = _numbers(values, "ensemble_weights", float) or (1.0,) * len(values.weights)
-    if len(shares) != len(values.weights):
-        raise UsageError(f"--ensemble_weights has {len(shares)} numbers for {len(values.weights)} networks")
+    for directory in directories:
+        if directories.count(directory) > 1:
+            raise UsageError(
+                f"--weights names {directory} twice; to let it count more, use --ensemble_weights"
+            )
+    shares = _numbers(values, "ensemble_weights", float) or (1.0,) * len(directories)
+    if len(shares) != len(directories):
+        raise UsageError(f"--ensemble_weights has {len(shares)} numbers for {len(directories)} networks")
+    if not all(0 < share < math.inf for share in shares):
+        raise UsageError(f"{_shown(values, 'ensemble_weights')}: expected numbers above 0")
     tilings = _tilings(values)
     return InferenceConfig(
         runs=tuple(
-            ModelRun(weights, tilings, values.self_ensemble, share)
-            for weights, share in zip(values.weights, shares, strict=True)
+            ModelRun(directory, tilings, values.self_ensemble, share)
+            for directory, share in zip(directories, shares, strict=True)
         ),
         round_each=values.round_each,
         guided_filter=values.guided_filter,
@@ -85,23 +110,33 @@ def _tilings(values: flags.FlagValues) -> tuple[Tiling, ...]:
     if values.chop_size is None:
         if values.shave_size is not None:
             raise UsageError("--shave_size needs --chop_size")
-        sizes = [size or None for size in _numbers(values, "tile_size", int)]
-        return make_tilings(tile_size=sizes, tile_overlap=_numbers(values, "tile_overlap", int))
-    if values["tile_size"].present or values["tile_overlap"].present:
-        raise UsageError("--chop_size and --tile_size exclude each other")
-    sizes = {"chop_size": _numbers(values, "chop_size", int)}
-    if values.shave_size is not None:
-        sizes["shave_size"] = _numbers(values, "shave_size", int)
-    return make_tilings(**sizes)
+        names = ("tile_size", "tile_overlap")
+    else:
+        for name in ("tile_size", "tile_overlap"):
+            if values[name].present:
+                raise UsageError(f"--chop_size and --{name} exclude each other")
+        names = ("chop_size", "shave_size")
+    sizes = {name: _numbers(values, name, int) for name in names if values[name].value is not None}
+    if "tile_size" in sizes:
+        sizes["tile_size"] = tuple(size or None for size in sizes["tile_size"])
+    try:
+        return make_tilings(**sizes)
+    except ValueError as error:
+        given = " ".join(_shown(values, name) for name in sizes)
+        raise UsageError(f"{given}: {error}") from error
 
 
 def _numbers(values: flags.FlagValues, name: str, kind: type) -> tuple[Any, ...]:
     try:
         return tuple(kind(text) for text in values[name].value or ())
     except ValueError:
-        raise UsageError(
-            f"--{name}={','.join(values[name].value)}: expected comma-separated numbers"
-        ) from None
+        wanted = "whole numbers" if kind is int else "numbers"
+        raise UsageError(f"{_shown(values, name)}: expected {wanted}, separated by commas") from None
+
+
+def _shown(values: flags.FlagValues, name: str) -> str:
+    """Returns a list flag as the user writes it."""
+    return f"--{name}={','.join(values[name].value or ())}"
 
 
 def _from_config(values: flags.FlagValues) -> InferenceConfig:
@@ -111,13 +146,14 @@ def _from_config(values: flags.FlagValues) -> InferenceConfig:
     config = load_config(values.config)
     if not isinstance(config, InferenceConfig):
         raise UsageError(f"--config={values.config}: describes no inference run")
-    if values.weights:
-        if len(values.weights) != len(config.runs):
+    directories = read_paths(values, "weights")
+    if directories:
+        if len(directories) != len(config.runs):
             raise UsageError(
-                f"--weights names {len(values.weights)} directories, "
+                f"--weights names {len(directories)} directories, "
                 f"--config={values.config} needs {len(config.runs)}"
             )
-        runs = zip(config.runs, values.weights, strict=True)
+        runs = zip(config.runs, directories, strict=True)
         config = dataclasses.replace(
             config, runs=tuple(dataclasses.replace(run, weights=weights) for run, weights in runs)
         )
@@ -137,7 +173,7 @@ def load_config(name: str) -> Any:
         UsageError: if there is none, or it fails.
     """
     bundled = Path(str(importlib.util.find_spec("realsr_jax.configs").origin)).parent  # pyright: ignore[reportOptionalMemberAccess]
-    path = bundled / f"{name}.py" if re.fullmatch(r"\w+", name) else Path(name)
+    path = bundled / f"{name}.py" if re.fullmatch(r"\w+", name) else Path(os.path.expanduser(name))
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in bundled.glob("[!_]*.py")))
         raise UsageError(f"--config={name}: no such file, nor one of the bundled configurations: {names}")

@@ -1,8 +1,12 @@
 """A list of photos to upscale, worked off with reading, the network and writing side by side."""
 
 import collections
+import contextlib
 import functools
 import itertools
+import logging
+import os
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +16,7 @@ from realsr_jax import images
 from realsr_jax.cli import command
 from realsr_jax.cli.report import Job, Report
 from realsr_jax.config import InferenceConfig
-from realsr_jax.images import Photo
+from realsr_jax.images import Found, Photo
 
 if TYPE_CHECKING:
     from realsr_jax.inference import ImageUpscaler
@@ -34,6 +38,8 @@ def plan_jobs(
     """Pairs every photo with the file that its result goes to.
 
     A result that would replace a photo of the input or another result is marked as a problem, not written.
+    A file named twice is upscaled once. Results of an earlier run are not taken for photos: those in an
+    output folder inside a searched one, and with `skip_existing` all.
 
     Args:
         inputs: files and folders.
@@ -45,37 +51,84 @@ def plan_jobs(
         skip_existing: whether results that exist are kept.
 
     Raises:
-        UsageError: if an input does not exist, or the output cannot be what is asked of it.
+        UsageError: if an input does not exist, the output cannot be what is asked of it, or no photo can be
+            upscaled.
     """
     try:
         found = images.find_photos(inputs, recursive=recursive)
     except images.ImageError as error:
         raise command.UsageError(str(error)) from error
-    to_file = not output.is_dir() and output.suffix.lower() in images.SUFFIXES
-    if to_file and (len(found) != 1 or Path(inputs[0]).is_dir()):
-        raise command.UsageError(f"{output}: expected a folder for the results, not the name of one image")
-    if not to_file and output.exists() and not output.is_dir():
-        raise command.UsageError(f"{output}: is no folder, and its suffix is none of an image format")
+    if os.sep in suffix:
+        raise command.UsageError(f"--suffix={suffix}: cannot contain {os.sep}")
 
-    sources = {photo.path.resolve() for photo in found}
+    def target_of(photo: Found) -> Path:
+        return output / photo.relative.with_name(
+            photo.relative.stem + suffix + (extension or photo.relative.suffix)
+        )
+
+    if not output.is_dir() and output.suffix.lower() in images.SUFFIXES:
+        if len(found) != 1 or Path(inputs[0]).is_dir():
+            raise command.UsageError(
+                f"{output}: expected a folder for the results, not the name of one image"
+            )
+        if suffix or format not in (None, images.format_of(output)):
+            raise command.UsageError(
+                f"{output}: --suffix and --format cannot change the name of the one result"
+            )
+        format = images.format_of(output)
+        pairs = [(found[0], output)]
+    elif output.exists() and not output.is_dir():
+        raise command.UsageError(f"{output}: is no folder, and its suffix is none of an image format")
+    else:
+        pairs = [(photo, target_of(photo)) for photo in _without_folder(found, output)]
+    jobs = _make_jobs([(photo.path, target) for photo, target in pairs], format, skip_existing=skip_existing)
+    if jobs and all(job.problem for job in jobs):
+        raise command.UsageError(f"{jobs[0].source}: {jobs[0].problem}")
+    return jobs
+
+
+def _without_folder(found: Sequence[Found], output: Path) -> list[Found]:
+    """Leaves out what was found in the output folder, where this is inside the folder that was searched."""
+    output = output.resolve()
+
+    @functools.cache
+    def is_result(folder: Path, searched: Path) -> bool:
+        return searched.resolve() in output.parents and folder.resolve().is_relative_to(output)
+
+    return [
+        photo
+        for photo in found
+        if not is_result(photo.path.parent, photo.path.parents[len(photo.relative.parts) - 1])
+    ]
+
+
+def _make_jobs(pairs: Sequence[tuple[Path, Path]], format: str | None, *, skip_existing: bool) -> list[Job]:
+    """Makes jobs of photos and the files that their results go to."""
+    resolve_folder = functools.cache(Path.resolve)  # huge folders: a look at each file, not at its parents
+
+    def resolve(path: Path) -> Path:
+        return path.resolve() if path.is_symlink() else resolve_folder(path.parent) / path.name
+
+    resolved = {path: resolve(path) for pair in pairs for path in pair}
+    if skip_existing:
+        results = {resolved[target] for source, target in pairs if resolved[source] != resolved[target]}
+        pairs = [(source, target) for source, target in pairs if resolved[source] not in results]
+    sources = {resolved[source] for source, _ in pairs}
     claimed: dict[Path, Path] = {}
     jobs = []
-    for photo in found:
-        if to_file:
-            target, target_format = output, format or images.format_of(output)
-        else:
-            name = photo.relative.stem + suffix + (extension or photo.relative.suffix)
-            target, target_format = output / photo.relative.with_name(name), format
+    for source, target in pairs:
+        first = claimed.setdefault(resolved[target], source)
         problem = None
-        if target.resolve() in sources:
+        if resolved[target] in sources:
             problem = (
                 f"its result {target} would replace a photo of the input; use --suffix or another folder"
             )
-        elif target in claimed:
-            problem = f"its result {target} is already that of {claimed[target]}; use separate runs"
-        claimed.setdefault(target, photo.path)
+        elif first is not source:
+            if resolved[first] == resolved[source]:
+                continue
+            problem = f"its result {target} is already that of {first}; use separate runs and folders"
         is_done = skip_existing and problem is None and target.is_file()
-        jobs.append(Job(photo.path, target, target_format, problem, is_done))
+        jobs.append(Job(source, target, format, problem, is_done))
     return jobs
 
 
@@ -92,16 +145,16 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
         0 if all photos were upscaled, else 1.
 
     Raises:
+        UsageError: if a folder for the results cannot be made or written.
         ValueError: if the networks cannot be loaded.
-        OSError: if a folder for the results cannot be made.
     """
-    with Report(jobs) as report:
-        todo = [job for job in jobs if job.problem is None and not job.is_done]
+    todo = [job for job in jobs if job.problem is None and not job.is_done]
+    for folder in dict.fromkeys(job.target.parent for job in todo):
+        _make_writable(folder)
+    with _silent_pillow(), Report(jobs) as report:
         for job in jobs:
             if job.problem is not None:
                 report.failed(job, job.problem)
-        for folder in {job.target.parent for job in todo}:
-            folder.mkdir(parents=True, exist_ok=True)
         if todo:
             # JAX starts here, after everything that can be wrong with the command line was checked.
             command.enable_compilation_cache()
@@ -110,6 +163,30 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
             upscaler = load_inference(config, tile_batch=tile_batch)
             _work_off(todo, upscaler, report, guided_filter=config.guided_filter, quality=quality)
     return report.exit_status
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise command.UsageError(
+            f"{folder}: the folder for the results cannot be made ({error.strerror}); use another --output"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise command.UsageError(f"{folder}: no permission to write there; use another --output")
+
+
+@contextlib.contextmanager
+def _silent_pillow() -> Iterator[None]:
+    """Keeps remarks on damaged metadata out of the report."""
+    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")
+            yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _work_off(

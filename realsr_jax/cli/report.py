@@ -1,6 +1,7 @@
 """What the user sees while photos are upscaled: a progress bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,11 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from realsr_jax.images import ImageError, Photo
+from realsr_jax.cli.command import complain, say
+from realsr_jax.images import SUFFIXES, ImageError, Photo
+
+_COMPRESSION = {"JPEG": 8, "WEBP": 8}
+"""How many times more pixels a byte of these formats holds, roughly."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,19 @@ class Report:
         self._megapixels = 0.0
         self._sizes: dict[Job, str] = {}
         self._started = time.monotonic()
-        # Time left is judged by file sizes: they are known at once and grow with the pixels.
-        self._bytes = {job: float(job.source.stat().st_size or 1) for job in todo}
+        self._first_progress: tuple[float, float] | None = None
+        # Work is judged by file sizes: they are known at once and grow with the pixels.
+        self._work = {job: _guess_work(job.source) for job in todo}
         self._shares = dict.fromkeys(todo, 0.0)
         self._results_megapixels: dict[Job, float] = {}
+        width = _terminal_width()
         self._bar = tqdm(
-            total=sum(self._bytes.values()),
-            disable=not sys.stderr.isatty(),
-            bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed}, {remaining} left]",
+            total=sum(self._work.values()) or 1,
+            disable=width == 0,
+            ncols=width,
+            miniters=0,
+            desc=f"{self._summary()}, starting",
+            bar_format="{percentage:3.0f}%|{bar}| {desc}",
             leave=False,
         )
 
@@ -73,7 +83,8 @@ class Report:
         if kind is None:
             kept = f", {self._n_kept} existed already" if self._n_kept else ""
             failed = f", {self._n_failed} failed" if self._n_failed else ""
-            self._say(f"{self._summary()} in {time.monotonic() - self._started:.1f} s{kept}{failed}")
+            seconds = f" in {time.monotonic() - self._started:.1f} s" if self._n_succeeded else ""
+            self._say(f"{self._summary()}{seconds}{kept}{failed}")
 
     def started(self, job: Job, photo: Photo, scale: int) -> None:
         """Takes note of a photo's size, and warns of what is not upscaled."""
@@ -87,24 +98,24 @@ class Report:
         """Takes note that a share of a photo, 0..1, is upscaled."""
         advance = share - self._shares[job]
         self._shares[job] = share
-        self._megapixels += advance * self._results_megapixels.get(job, 0.0)
-        if not self._bar.disable:
-            self._bar.set_description_str(self._summary(), refresh=False)
-            self._bar.update(advance * self._bytes[job])
+        self._megapixels += advance * self._results_megapixels[job]
+        self._advance_bar(advance * self._work[job])
 
     def succeeded(self, job: Job) -> None:
         """Tells that a photo's result is written."""
         self._n_succeeded += 1
         self._say(f"{job.source} -> {job.target} ({self._sizes[job]})", is_routine=True)
-        self.progressed(job, 1.0)
+        self._advance_bar(0)
 
     def failed(self, job: Job, reason: str) -> None:
         """Tells in one line why a photo could not be upscaled."""
         self._n_failed += 1
         self.exit_status = 1
-        line = " ".join(reason.split())
-        self._complain(line if line.startswith(str(job.source)) else f"{job.source}: {line}")
-        self.progressed(job, 1.0)
+        self._complain(f"{job.source}: {' '.join(reason.removeprefix(f'{job.source}: ').split())}")
+        self._megapixels -= self._shares[job] * self._results_megapixels.get(job, 0.0)
+        if not self._bar.disable:
+            self._bar.total -= (1 - self._shares[job]) * self._work[job]
+        self._advance_bar(0)
 
     @contextlib.contextmanager
     def failures_of(self, job: Job) -> Iterator[None]:
@@ -116,21 +127,65 @@ class Report:
         except MemoryError:
             self.failed(job, "too large for this machine's memory")
         except RuntimeError as error:  # XLA's errors, whose first line says what happened
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             if "RESOURCE_EXHAUSTED" in reason or "out of memory" in reason.lower():
                 reason = "the device's memory does not suffice; pass a smaller --tile_batch or --tile_size"
             self.failed(job, reason)
 
     def _summary(self) -> str:
-        speed = self._megapixels / max(time.monotonic() - self._started, 1e-9)
-        return f"{self._n_succeeded}/{self._n_jobs} photos, {speed:.2f} megapixels/s"
+        if self._n_jobs == 0:
+            return "nothing to do"
+        count = f"{self._n_succeeded} of {self._n_jobs} photos"
+        if self._megapixels <= 0:
+            return count
+        return f"{count}, {self._megapixels / (time.monotonic() - self._started):.2f} megapixels/s"
+
+    def _advance_bar(self, work: float) -> None:
+        if self._bar.disable:
+            return
+        # Rounding must not lead past the end, nor failures to an end at nothing: tqdm objects to both.
+        self._bar.total = max(self._bar.total, self._bar.n + work, 1)
+        self._bar.set_description_str(
+            f"{self._summary()}, {self._time_left(self._bar.n + work)}", refresh=False
+        )
+        self._bar.update(work)
+
+    def _time_left(self, done: float) -> str:
+        """Extrapolates since the first progress, before which networks were loaded and compiled."""
+        now = time.monotonic()
+        if self._first_progress is None and done > 0:
+            self._first_progress = now, done
+        if self._first_progress is None:
+            return "starting"
+        started, done_then = self._first_progress
+        if done <= done_then:
+            return "? left"
+        seconds = (self._bar.total - done) / (done - done_then) * (now - started)
+        return f"{tqdm.format_interval(seconds)} left"
 
     def _say(self, line: str, *, is_routine: bool = False) -> None:
-        """Prints to standard output; the bar, where there is one, replaces routine lines."""
-        if is_routine and not self._bar.disable:
+        """Prints to standard output; where this is a terminal with a bar, the bar replaces routine lines."""
+        if is_routine and not self._bar.disable and sys.stdout.isatty():
             return
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
+        with tqdm.external_write_mode(sys.stdout):
+            say(line)
 
     def _complain(self, line: str) -> None:
-        tqdm.write(f"realsr-upscale: {line}", file=sys.stderr)
+        with tqdm.external_write_mode(sys.stderr):
+            complain("realsr-upscale", line)
+
+
+def _guess_work(path: Path) -> float:
+    try:
+        size = path.stat().st_size
+    except OSError:  # it is gone, which reading it will tell
+        size = 0
+    return max(size, 1) * _COMPRESSION.get(SUFFIXES.get(path.suffix.lower(), ""), 1)
+
+
+def _terminal_width() -> int:
+    """Returns the columns of the terminal on standard error, 0 if there is none."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 0

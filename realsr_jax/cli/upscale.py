@@ -1,5 +1,6 @@
 """``realsr-upscale``: upscales photos and folders of photos."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from absl import flags
 
 from realsr_jax.cli import command
-from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags
+from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags, read_paths
 
 _HELP = """\
 realsr-upscale: upscales photos; colours, transparency, 16 bits, EXIF, colour profile and resolution are kept.
@@ -66,16 +67,23 @@ def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("suffix", "", "Added to the results' names.", flag_values=values)
     flags.DEFINE_integer("quality", 95, "JPEG and WebP quality.", 1, 100, flag_values=values)
     define_inference_flags(values)
-    flags.mark_flags_as_required(["input", "output"], flag_values=values)
 
 
 def _main(values: flags.FlagValues) -> int:
+    inputs, output = read_paths(values, "input"), values.output
+    if not inputs:
+        raise command.UsageError("--input is missing: name photos or folders, separated by commas")
+    if not output:
+        raise command.UsageError(
+            "--output is missing: name a folder for the results, or a file for one photo"
+        )
+    config = read_inference_flags(values)
+
     from realsr_jax.cli.photo_jobs import plan_jobs, run_jobs
 
-    config = read_inference_flags(values)
     jobs = plan_jobs(
-        values.input,
-        Path(values.output),
+        inputs,
+        Path(os.path.expanduser(output)),
         recursive=values.recursive,
         format=None if values.format is None else _FORMATS[values.format],
         extension=None if values.format is None else f".{values.format}",
@@ -87,7 +95,7 @@ def _main(values: flags.FlagValues) -> int:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return command.run("realsr-upscale", _HELP, _define_flags, _main, sys.argv if argv is None else argv)
+    return command.run("realsr-upscale", _HELP, _define_flags, _main, argv)
 
 
 if __name__ == "__main__":

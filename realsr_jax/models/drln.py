@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from realsr_jax.config import DRLNConfig
-from realsr_jax.layers import Conv, Upsampler
+from realsr_jax.layers import UNIT_RGB_MEAN, Conv, Upsampler
 
 FEATURES = 64
 GROUPS = (3, 3, 3, 3, 4, 4)
@@ -18,9 +18,6 @@ GROUPS = (3, 3, 3, 3, 4, 4)
 
 BYPASSED_COMPRESSION = 4
 """The compression, counted over all groups, whose output no block reads; the next reads the group's input."""
-
-# On 0..255 images this mean of 0..1 is all but nothing, but the network was trained with it.
-_RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
 class _Residual(nn.Module):
@@ -80,7 +77,7 @@ class DRLN(nn.Module):
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
         """Upscales float32 [n, h, w, 3] to float32 [n, h*scale, w*scale, 3]."""
-        mean = jnp.array(_RGB_MEAN)
+        mean = UNIT_RGB_MEAN  # all but nothing on 0..255, but the network was trained with it
         head = Conv(FEATURES, name="head")(lr - mean).astype(self.dtype)
         group_input = compressed = head
         number = 0

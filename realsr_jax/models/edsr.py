@@ -27,16 +27,16 @@ class EDSR(nn.Module):
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
         """Upscales float32 [n, h, w, 3] to float32 [n, h*scale, w*scale, 3]."""
-        config, mean = self.config, jnp.array(RGB_MEAN)
+        config = self.config
 
         def conv(features, name, dtype=self.dtype):
             return Conv(features, edge_padding=config.edge_padding, dtype=dtype, name=name)
 
-        head = conv(config.n_feats, "head", jnp.float32)(lr - mean).astype(self.dtype)
+        head = conv(config.n_feats, "head", jnp.float32)(lr - RGB_MEAN).astype(self.dtype)
         x = head
         for i in range(config.n_resblocks):
             y = nn.relu(conv(config.n_feats, f"body_{i}_conv1")(x))
             x += config.res_scale * conv(config.n_feats, f"body_{i}_conv2")(y)
         x = head + conv(config.n_feats, "body_end")(x)
         x = Upsampler(config.scale, edge_padding=config.edge_padding, dtype=self.dtype, name="upsample")(x)
-        return conv(3, "tail", jnp.float32)(x) + mean
+        return conv(3, "tail", jnp.float32)(x) + RGB_MEAN

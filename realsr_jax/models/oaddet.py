@@ -91,13 +91,12 @@ class _DynamicFilter(nn.Module):
 
 def _upscale(config, lr, head, filters, dtype) -> jax.Array:
     """The steps that both networks share, from the LR image to the merged result."""
-    mean = jnp.array(RGB_MEAN)
-    enlarged = ops.resize_bicubic(lr, config.scale) - mean
+    enlarged = ops.resize_bicubic(lr, config.scale) - RGB_MEAN
     features = _Body(config.n_resblocks, config.n_feats, config.scale, dtype, name="body")(enlarged)
     image = head(enlarged)
     filtered = jnp.concatenate([filter_(image, features) for filter_ in filters], axis=-1)
     x = nn.relu(Conv(config.n_feats, edge_padding=True, name="tail1")(filtered))
-    return Conv(3, edge_padding=True, name="tail2")(x) + mean
+    return Conv(3, edge_padding=True, name="tail2")(x) + RGB_MEAN
 
 
 class OADDet(nn.Module):

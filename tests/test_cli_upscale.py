@@ -1,0 +1,819 @@
+"""``realsr-upscale`` end to end: in this process where that will do, in its own where it matters."""
+
+import fcntl
+import io
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+import golden
+import imagecodecs
+import jax
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms, TiffTags
+
+from realsr_jax import images, inference, ops
+from realsr_jax.cli import command, photo_jobs, upscale
+from realsr_jax.config import EDSRConfig, QuarterTiles, UniformTiles
+from realsr_jax.convert.rules import to_flax
+from realsr_jax.weights import save_weights
+
+HEIGHT, WIDTH = 12, 16
+COMMAND = (sys.executable, "-m", "realsr_jax.cli.upscale")
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """Weights directories of a tiny network at scale 2 and one at scale 3."""
+    folder = tmp_path_factory.mktemp("weights")
+    for name, scale in (("edsr_tiny", 2), ("edsr_tiny_x3", 3)):
+        config = EDSRConfig(n_resblocks=2, n_feats=8, scale=scale, res_scale=1.0)
+        params = to_flax(config, golden.state_dict(name))
+        save_weights(folder / name, config, params, provenance={"source": "test"})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
+
+
+def run(*args):
+    return upscale.run(["realsr-upscale", *map(str, args)])
+
+
+def save(path, samples=None, **options):
+    """Writes a photo, by default one of the usual size and content."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(golden.photo(HEIGHT, WIDTH) if samples is None else samples).save(path, **options)
+    return path
+
+
+def load(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+_resize = jax.jit(ops.resize_bicubic, static_argnums=1)
+
+
+def enlarged(samples):
+    """What plain interpolation by 2 makes of samples [h, w] or [h, w, c]."""
+    top = np.iinfo(samples.dtype).max
+    planes = samples.reshape(*samples.shape[:2], -1) / np.float32(top // 255)
+    result = np.asarray(_resize(planes[None], 2))[0] * (top // 255)
+    return np.rint(np.clip(result, 0, top)).astype(samples.dtype).reshape(2 * HEIGHT, 2 * WIDTH, -1).squeeze()
+
+
+# Every format and kind of pixel
+
+GREY = golden.photo(HEIGHT, WIDTH)[..., 0]
+RGB = golden.photo(HEIGHT, WIDTH)
+ALPHA = np.full((HEIGHT, WIDTH), 255, np.uint8)
+ALPHA[:, :4], ALPHA[:, 4:6] = 100, 200
+DEEP = (RGB.astype(np.uint16) << 8) + np.arange(WIDTH, dtype=np.uint16)[:, None] * 13
+MODES = {
+    "grey": GREY,
+    "grey and alpha": np.dstack([GREY, ALPHA]),
+    "RGB": RGB,
+    "RGBA": np.dstack([RGB, ALPHA]),
+    "deep grey": DEEP[..., 0].copy(),
+    "deep RGB": DEEP,
+    "deep RGBA": np.dstack([DEEP, ALPHA.astype(np.uint16) * 257]),
+}
+FORMAT_MODES = [
+    *(("png", mode) for mode in MODES),
+    *(("tif", mode) for mode in MODES),
+    *(("webp", mode) for mode in ("RGB", "RGBA")),
+    *(("bmp", mode) for mode in ("grey", "RGB")),
+    *(("jpg", mode) for mode in ("grey", "RGB")),
+]
+
+
+@pytest.mark.parametrize(("suffix", "mode"), FORMAT_MODES)
+def test_formats_and_modes(suffix, mode):
+    samples = MODES[mode]
+    source = Path(f"in.{suffix}")
+    if samples.dtype == np.uint16:
+        encode = imagecodecs.png_encode if suffix == "png" else imagecodecs.tiff_encode
+        options = {} if suffix == "png" else {"photometric": "rgb" if samples.ndim == 3 else "minisblack"}
+        if mode == "deep RGBA" and suffix == "tif":
+            options["extrasample"] = "unassalpha"
+        source.write_bytes(encode(samples, **options))
+    else:
+        save(source, samples, **({"lossless": True, "exact": True} if suffix == "webp" else {}))
+    assert run("-i", source, "-o", "out", "--weights=bicubic", "--quality=100") == 0
+    decode = {"png": imagecodecs.png_decode, "tif": imagecodecs.tiff_decode}.get(suffix)
+    result = decode(Path(f"out/in.{suffix}").read_bytes()) if decode else load(f"out/in.{suffix}")
+    expected = enlarged(load(source) if suffix == "jpg" else samples)
+    assert result.dtype == samples.dtype
+    assert result.shape == expected.shape
+    tolerance = {"jpg": 6, "webp": 40}.get(suffix, int(samples.dtype == np.uint16))
+    assert np.abs(result.astype(int) - expected).max() <= tolerance
+    if samples.dtype == np.uint16:
+        assert len(np.unique(result)) > 256
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_palette_and_bilevel(suffix):
+    palette = Image.fromarray(RGB).quantize(16)
+    palette.save(f"palette.{suffix}")
+    Image.fromarray(GREY > 128).save(f"bits.{suffix}")
+    assert run("-i", f"palette.{suffix},bits.{suffix}", "-o", "out", "--weights=bicubic") == 0
+    np.testing.assert_array_equal(load(f"out/palette.{suffix}"), enlarged(np.asarray(palette.convert("RGB"))))
+    np.testing.assert_array_equal(
+        load(f"out/bits.{suffix}"), enlarged((GREY > 128).astype(np.uint8) * np.uint8(255))
+    )
+
+
+def test_transparent_palette():
+    palette = Image.fromarray(RGB).quantize(16)
+    palette.save("a.png", transparency=3)
+    assert run("-i", "a.png", "-o", "out", "--weights=bicubic") == 0
+    with Image.open("out/a.png") as image:
+        assert (image.mode, image.size) == ("RGBA", (2 * WIDTH, 2 * HEIGHT))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk_becomes_rgb(suffix):
+    cmyk = Image.fromarray(RGB).convert("CMYK")
+    cmyk.save(f"a.{suffix}", **({"quality": 100, "subsampling": 0} if suffix == "jpg" else {}))
+    assert run("-i", f"a.{suffix}", "-o", "out", "--weights=bicubic", "--quality=100") == 0
+    with Image.open(f"out/a.{suffix}") as image:
+        assert (image.mode, image.size) == ("RGB", (2 * WIDTH, 2 * HEIGHT))
+    expected = enlarged(np.asarray(cmyk.convert("RGB"))).astype(int)
+    assert np.abs(load(f"out/a.{suffix}") - expected).max() <= (25 if suffix == "jpg" else 0)
+
+
+def test_no_dark_fringe_around_transparency():
+    """Colours under transparent pixels, mostly black, must not reach the visible ones."""
+    samples = np.full((HEIGHT, WIDTH, 4), 200, np.uint8)
+    samples[:, : WIDTH // 2] = 0
+    samples[:, WIDTH // 2 :, 3] = 255
+    save("a.png", samples)
+    assert run("-i", "a.png", "-o", "out", "--weights=bicubic") == 0
+    result = load("out/a.png")
+    assert (result[..., :3][result[..., 3] > 0] == 200).all()
+    assert (result[:, : WIDTH - 4, 3] == 0).all()
+    assert (result[:, WIDTH + 4 :, 3] == 255).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_upright_and_with_metadata(suffix):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Maker", 6
+    options = {"lossless": True} if suffix == "webp" else {}
+    options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else options
+    source = save(f"a.{suffix}", RGB, exif=exif.tobytes(), icc_profile=profile, dpi=(300, 300), **options)
+    assert run("-i", source, "-o", "out", "--weights=bicubic", "--quality=100") == 0
+    with Image.open(f"out/a.{suffix}") as image:
+        assert image.size == (2 * HEIGHT, 2 * WIDTH)
+        assert image.getexif()[ExifTags.Base.Make] == "Maker"
+        assert image.getexif()[ExifTags.Base.Orientation] == 1
+        assert image.info["icc_profile"] == profile
+        if suffix != "webp":
+            assert np.allclose([float(value) for value in image.info["dpi"]], 300, atol=0.1)
+        upright = np.rot90(enlarged(load(source) if suffix == "jpg" else RGB), -1).astype(int)
+        assert np.abs(np.asarray(image) - upright).max() <= {"jpg": 6, "webp": 40}.get(suffix, 0)
+
+
+# Names
+
+
+def test_folder_is_mirrored():
+    for name in ("a.png", "b.JPG", "sub/c.png", "sub/deep/d.webp", ".hidden/e.png", ".f.png"):
+        save(f"photos/{name}")
+    Path("photos/notes.txt").write_text("no photo")
+    assert run("-i", "photos", "-o", "flat", "--weights=bicubic") == 0
+    assert files_in("flat") == ["a.png", "b.JPG"]
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--recursive") == 0
+    assert files_in("out") == ["a.png", "b.JPG", "sub/c.png", "sub/deep/d.webp"]
+
+
+def test_several_inputs_and_names():
+    save("one/a.png")
+    save("b.png")
+    assert run("--input=one,b.png", "--output=out", "--weights=bicubic", "--suffix=_x2", "--format=jpg") == 0
+    assert files_in("out") == ["a_x2.jpg", "b_x2.jpg"]
+    with Image.open("out/a_x2.jpg") as image:
+        assert image.format == "JPEG"
+
+
+@pytest.mark.parametrize(("name", "format"), upscale._FORMATS.items())
+def test_format(name, format):
+    save("a.b.png")
+    assert run("-i", "a.b.png", "-o", "out", "--weights=bicubic", f"--format={name}") == 0
+    with Image.open(f"out/a.b.{name}") as image:
+        assert image.format == format
+        assert image.size == (2 * WIDTH, 2 * HEIGHT)
+
+
+def test_single_file_output_takes_the_format_of_its_suffix():
+    save("a.png")
+    assert run("-i", "a.png", "-o", "new/folder/large.JPG", "--weights=bicubic") == 0
+    with Image.open("new/folder/large.JPG") as image:
+        assert image.format == "JPEG"
+    assert run("-i", "a.png", "-o", "b.tif", "--weights=bicubic", "--format=tiff") == 0
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_quality_reaches_the_file(suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    save("a.png", noise)
+    sizes = []
+    for quality in (5, 95):
+        output = f"{quality}.{suffix}"
+        assert run("-i", "a.png", "-o", output, "--weights=bicubic", f"--quality={quality}") == 0
+        sizes.append(Path(output).stat().st_size)
+    assert sizes[1] > 1.5 * sizes[0]
+
+
+def test_home_and_odd_names(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save("my  photos/ä b.png")
+    save(os.fsdecode(b"my  photos/\xff.png"))
+    assert run("-i", "~/my  photos", "-o", "~/out", "--weights=bicubic") == 0
+    assert len(files_in("out")) == 2
+    assert "\\udcff.png" in capsys.readouterr().out
+
+
+# Not overwriting
+
+
+def test_in_place_is_refused(capsys):
+    before = [save("photos/a.png").read_bytes(), save("photos/b.png").read_bytes()]
+    assert run("-i", "photos", "-o", "photos", "--weights=bicubic") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "photos/a.png: its result photos/a.png would replace a photo of the input; use --suffix" in error
+    assert [Path("photos/a.png").read_bytes(), Path("photos/b.png").read_bytes()] == before
+    assert (
+        run("-i", "photos/a.png", "-o", "photos/b.png", "--weights=bicubic") == 0
+    )  # not a photo of the input
+
+
+def test_replacing_a_photo_through_a_link_is_refused(capsys):
+    save("real/a.png")
+    Path("photos").mkdir()
+    Path("photos/a.png").symlink_to(Path("real/a.png").resolve())
+    Path("elsewhere").symlink_to("real")
+    assert run("-i", "photos", "-o", "real", "--weights=bicubic") == 2
+    assert run("-i", "real", "-o", "elsewhere", "--weights=bicubic") == 2
+    assert capsys.readouterr().err.count("would replace a photo") == 2
+
+
+def test_only_the_photo_in_danger_is_left_out(capsys):
+    save("a.png")
+    save("other/b.png")
+    assert run("-i", "a.png,other", "-o", ".", "--weights=bicubic") == 1
+    assert capsys.readouterr().err.startswith("realsr-upscale: a.png: its result a.png would replace")
+    assert load("b.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
+
+
+def test_colliding_names(capsys):
+    save("photos/a.jpg")
+    save("photos/a.png")
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--format=png") == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(
+        "realsr-upscale: photos/a.png: its result out/a.png is already that of photos/a.jpg"
+    )
+    assert captured.err.count("\n") == 1
+    assert files_in("out") == ["a.png"]
+
+
+def test_file_named_twice_is_upscaled_once(capsys):
+    save("photos/a.png")
+    assert run("-i", "photos,photos/a.png,./photos/a.png", "-o", "out", "--weights=bicubic") == 0
+    assert "1 of 1 photos" in capsys.readouterr().out
+
+
+def test_skip_existing(capsys):
+    save("photos/a.png")
+    save("photos/b.png")
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"kept")
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--skip_existing") == 0
+    assert Path("out/a.png").read_bytes() == b"kept"
+    assert load("out/b.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    assert ", 1 existed already\n" in capsys.readouterr().out
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--skip_existing") == 0
+    assert capsys.readouterr().out == "nothing to do, 2 existed already\n"
+
+
+@pytest.mark.parametrize(
+    "options", [("-o", "photos", "--suffix=_x2"), ("-o", "photos/out", "--recursive")], ids=str
+)
+def test_results_inside_the_input_are_not_upscaled_again(options, capsys):
+    save("photos/a.png")
+    save("photos/b.png")
+    command_line = ("-i", "photos", "--weights=bicubic", "--skip_existing", *options)
+    assert run(*command_line) == 0
+    before = files_in("photos")
+    assert len(before) == 4
+    capsys.readouterr()
+    assert run(*command_line) == 0
+    assert files_in("photos") == before
+    assert capsys.readouterr().out == "nothing to do, 2 existed already\n"
+
+
+def test_results_in_a_folder_of_the_input_are_replaced():
+    save("photos/a.png")
+    for _ in range(2):
+        assert run("-i", "photos", "-o", "photos/out", "--weights=bicubic", "--recursive") == 0
+    assert files_in("photos") == ["a.png", "out/a.png"]
+
+
+# Failing
+
+
+def test_broken_file_among_good_ones(capsys):
+    for name in ("a.png", "c.png", "d.png"):
+        save(f"photos/{name}")
+    data = save("photos/b.png").read_bytes()
+    Path("photos/b.png").write_bytes(data[: len(data) // 2])
+    Path("photos/c.png").write_bytes(b"not a picture")
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 1
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("realsr-upscale: photos/b.png: broken or cut off")
+    assert lines[1] == "realsr-upscale: photos/c.png: not a PNG, JPEG, WebP, TIFF or BMP image"
+    assert files_in("out") == ["a.png", "d.png"]
+    assert captured.out.splitlines()[0] == "photos/a.png -> out/a.png (16x12 to 32x24)"
+    assert captured.out.splitlines()[-1].startswith("2 of 4 photos")
+    assert captured.out.endswith(", 2 failed\n")
+
+
+def test_all_failed(capsys):
+    Path("a.png").write_bytes(b"")
+    assert run("-i", "a.png", "-o", "out", "--weights=bicubic") == 1
+    captured = capsys.readouterr()
+    assert captured.err == "realsr-upscale: a.png: the file is empty\n"
+    assert captured.out == "0 of 1 photos, 1 failed\n"
+
+
+def test_file_that_vanishes_after_listing(monkeypatch, capsys):
+    save("photos/a.png")
+    save("photos/b.png")
+    plan = photo_jobs.plan_jobs
+
+    def plan_and_lose(*args, **kwargs):
+        jobs = plan(*args, **kwargs)
+        Path("photos/a.png").unlink()
+        return jobs
+
+    monkeypatch.setattr(photo_jobs, "plan_jobs", plan_and_lose)
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 1
+    assert capsys.readouterr().err == "realsr-upscale: photos/a.png: no such file or directory\n"
+    assert files_in("out") == ["b.png"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "too large for this machine's memory"),
+        (RuntimeError("INTERNAL: it broke\nat some place"), "INTERNAL: it broke"),
+        (RuntimeError(), "RuntimeError"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "pass a smaller --tile_batch or --tile_size"),
+        (ValueError("shave_size 80 is too large"), "shave_size 80 is too large"),
+    ],
+    ids=repr,
+)
+def test_network_that_fails_on_one_photo(monkeypatch, capsys, error, line):
+    save("photos/a.png")
+    save("photos/b.png")
+    real, errors = inference.upscale_photo, [error]
+
+    def fail_once(*args, **kwargs):
+        if errors:
+            raise errors.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(inference, "upscale_photo", fail_once)
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("realsr-upscale: photos/a.png: ")
+    assert message.endswith(f"{line}\n")
+    assert message.count("\n") == 1
+    assert files_in("out") == ["b.png"]
+
+
+def test_format_that_cannot_hold_the_photo(capsys):
+    save("a.png", np.dstack([RGB, ALPHA]))
+    assert run("-i", "a.png", "-o", "a.jpg", "--weights=bicubic") == 1
+    error = capsys.readouterr().err
+    assert error == "realsr-upscale: a.png: JPEG cannot hold transparency; PNG, WEBP, TIFF and BMP can\n"
+    assert not Path("a.jpg").exists()
+
+
+def test_write_that_fails_leaves_nothing(monkeypatch, capsys):
+    save("photos/a.png")
+    save("photos/b.png")
+    replace = os.replace
+
+    def fail_for_a(source, target):
+        if Path(target).name == "a.png":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_for_a)
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 1
+    assert capsys.readouterr().err == "realsr-upscale: photos/a.png: out/a.png: no space left on device\n"
+    assert files_in("out") == ["b.png"]
+
+
+def test_damaged_metadata_is_not_worth_a_word(capsys):
+    data = save("a.tif", dpi=(300, 300)).read_bytes()
+    x_resolution = struct.pack("<HHI", ExifTags.Base.XResolution, TiffTags.RATIONAL, 1)
+    at = data.index(x_resolution) + len(x_resolution)
+    Path("a.tif").write_bytes(data[:at] + struct.pack("<I", 2**31) + data[at + 4 :])
+    assert run("-i", "a.tif", "-o", "out", "--weights=bicubic") == 0
+    assert capsys.readouterr().err == ""
+    np.testing.assert_array_equal(load("out/a.tif"), enlarged(RGB))
+
+
+def test_only_the_first_page_is_upscaled(capsys):
+    page = Image.fromarray(RGB)
+    page.save("a.tif", save_all=True, append_images=[page, page])
+    assert run("-i", "a.tif", "-o", "out", "--weights=bicubic") == 0
+    error = capsys.readouterr().err
+    assert error == "realsr-upscale: a.tif: only the first of 3 frames or pages is upscaled\n"
+
+
+def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
+    for name in "abcd":
+        save(f"photos/{name}.png")
+    real, done = inference.upscale_photo, []
+
+    def interrupt_third(*args, **kwargs):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(inference, "upscale_photo", interrupt_third)
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 130
+    assert capsys.readouterr().err == "realsr-upscale: interrupted\n"
+    assert files_in("out") == ["a.png", "b.png"]
+    assert load("out/b.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    monkeypatch.setattr(inference, "upscale_photo", real)
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--skip_existing") == 0
+    assert "2 of 2 photos" in capsys.readouterr().out
+
+
+def test_reading_and_writing_beside_the_network(monkeypatch):
+    for name in "abc":
+        save(f"photos/{name}.png")
+    second_read, third_started = threading.Event(), threading.Event()
+    waited = []
+    read, upscale_photo, write = images.read_photo, inference.upscale_photo, images.write_photo
+
+    def read_photo(path):
+        if path.name == "b.png":
+            second_read.set()
+        return read(path)
+
+    def watched_upscale(*args, **kwargs):
+        if not waited:
+            waited.append(second_read.wait(10))
+        elif len(waited) == 1:
+            third_started.set()
+        return upscale_photo(*args, **kwargs)
+
+    def write_photo(photo, path, **kwargs):
+        if path.name == "a.png":
+            waited.append(third_started.wait(10))
+        write(photo, path, **kwargs)
+
+    monkeypatch.setattr(images, "read_photo", read_photo)
+    monkeypatch.setattr(inference, "upscale_photo", watched_upscale)
+    monkeypatch.setattr(images, "write_photo", write_photo)
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 0
+    assert waited == [True, True]
+
+
+# Command lines that are wrong
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("-o out --weights=bicubic", "--input is missing: name photos or folders"),
+        ("--input= -o out --weights=bicubic", "--input is missing"),
+        ("-i a.png, -o out --weights=bicubic", "--input=a.png,: has an empty entry"),
+        ("-i a.png --weights=bicubic", "--output is missing"),
+        ("-i a.png -o out", "--weights is missing: name a weights directory made by realsr-convert"),
+        ("-i a.png -o out --weights=nowhere", "nowhere: no such weights directory; make one with realsr-con"),
+        ("-i a.png -o out --weights=photos", "photos: no weights directory, it holds no model.json"),
+        ("-i a.png -o out --weights=W,", "has an empty entry"),
+        ("-i a.png -o out --weights=W,W", "twice; to let it count more, use --ensemble_weights"),
+        ("-i a.png -o out --weights=W,W_x3", "networks of different scales cannot be averaged: "),
+        ("-i a.png -o out --weights=W_x3,bicubic", "_x3 by 3, bicubic by 2"),
+        ("-i nothing.png -o out --weights=bicubic", "nothing.png: no such file or folder"),
+        ("-i empty -o out --weights=bicubic", "empty: no PNG, JPEG, WebP, TIFF or BMP files in this folder"),
+        ("-i photos -o one.png --weights=bicubic", "one.png: expected a folder for the results"),
+        ("-i a.png,photos -o one.png --weights=bicubic", "one.png: expected a folder for the results"),
+        ("-i photos -o note --weights=bicubic", "note: is no folder, and its suffix is none of an image for"),
+        ("-i a.png -o b.png --weights=bicubic --suffix=_x2", "b.png: --suffix and --format cannot change"),
+        ("-i a.png -o b.png --weights=bicubic --format=jpg", "b.png: --suffix and --format cannot change"),
+        ("-i a.png -o out --weights=bicubic --suffix=x/y", "--suffix=x/y: cannot contain /"),
+        ("-i a.png -o note/out --weights=bicubic", "note/out: the folder for the results cannot be made ("),
+        ("-i a.png b.png -o out --weights=bicubic", "unexpected argument 'b.png'; commas, not spaces"),
+        ("-i a.png -o out --weights=bicubic --wieghts=x", "Unknown command line flag 'wieghts'"),
+        ("-i a.png -o out --weights=bicubic --format=gif", "--format=gif: value should be one of"),
+        ("-i a.png -o out --weights=bicubic --quality=0", "--quality=0: 0 is not an integer in the range"),
+        ("-i a.png -o out --weights=bicubic --quality=x", "--quality=x: expected a whole number"),
+        ("-i a.png -o out --weights=bicubic --tile_batch=0", "--tile_batch=0"),
+        ("-i a.png -o out --weights=bicubic --dtype=float16", "--dtype=float16: value should be one of"),
+        ("-i a.png -o out --weights=W --tile_size=x", "--tile_size=x: expected whole numbers, separated by"),
+        ("-i a.png -o out --weights=W --tile_size=4", "--tile_size=4 --tile_overlap=32: UniformTiles: size"),
+        ("-i a.png -o out --weights=W --tile_overlap=200", "overlap is 200, expected 0 to half the tile"),
+        ("-i a.png -o out --weights=W --tile_size=64,96 --tile_overlap=8,8,8", "has 2 entries and tile_over"),
+        ("-i a.png -o out --weights=W --chop_size=9 --tile_size=64", "--chop_size and --tile_size exclude"),
+        ("-i a.png -o out --weights=W --chop_size=9 --tile_overlap=8", "--chop_size and --tile_overlap excl"),
+        ("-i a.png -o out --weights=W --shave_size=8", "--shave_size needs --chop_size"),
+        ("-i a.png -o out --weights=W --ensemble_weights=1,2", "has 2 numbers for 1 networks"),
+        ("-i a.png -o out --weights=W --ensemble_weights=x", "--ensemble_weights=x: expected numbers"),
+        ("-i a.png -o out --weights=W,bicubic --ensemble_weights=1,0", "expected numbers above 0"),
+        ("-i a.png -o out --weights=W,bicubic --ensemble_weights=inf,1", "expected numbers above 0"),
+        ("-i a.png -o out --weights=W,bicubic --ensemble_weights=1,nan", "expected numbers above 0"),
+        ("-i a.png -o out --config=nowhere", "--config=nowhere: no such file, nor one of the bundled config"),
+        ("-i a.png -o out --config=nowhere.py", "--config=nowhere.py: no such file"),
+        ("-i a.png -o out --config=aim2020_testset", "weights/edsr: no such weights directory"),
+        ("-i a.png -o out --config=aim2020_testset --weights=W,W", "names 2 directories, --config=aim2020"),
+        ("-i a.png -o out --config=aim2020_testset --self_ensemble", "--self_ensemble cannot stand beside"),
+        ("-i a.png -o out --config=broken.py", "--config=broken.py: ZeroDivisionError: division by zero"),
+        ("-i a.png -o out --config=syntax.py", "--config=syntax.py: SyntaxError"),
+        ("-i a.png -o out --config=empty.py", "--config=empty.py: AttributeError"),
+        ("-i a.png -o out --config=other.py", "--config=other.py: describes no inference run"),
+        ("-i a.png -o out --config=note", "--config=note"),
+    ],
+)  # fmt: skip
+def test_wrong_command_lines(args, message, weights, capsys):
+    save("a.png")
+    save("photos/a.png")
+    Path("empty").mkdir()
+    Path("note").write_text("no photo")
+    for name, text in {
+        "broken.py": "1 / 0",
+        "syntax.py": "def",
+        "empty.py": "",
+        "other.py": "def get_config():\n    return 3",
+    }.items():
+        Path(name).write_text(text)
+    words = args.replace("W", str(weights / "edsr_tiny")).split()
+    assert run(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("realsr-upscale: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+    assert not Path("out").exists()
+
+
+def test_folder_without_permission(monkeypatch, capsys):
+    save("a.png")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert run("-i", "a.png", "-o", "out", "--weights=bicubic") == 2
+    assert capsys.readouterr().err == (
+        "realsr-upscale: out: no permission to write there; use another --output\n"
+    )
+
+
+def test_damaged_weights(weights, tmp_path, capsys):
+    save("a.png")
+    config = EDSRConfig(n_resblocks=1, n_feats=8, scale=2, res_scale=1.0)  # does not fit the parameters
+    params = to_flax(EDSRConfig(2, 8, 2, 1.0), golden.state_dict("edsr_tiny"))
+    save_weights(tmp_path / "damaged", config, params, provenance={})
+    assert run("-i", "a.png", "-o", "out", "--weights=damaged") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("realsr-upscale: damaged: ")
+    assert error.count("\n") == 1
+
+
+# Networks
+
+
+def test_network(weights, capsys):
+    save("a.png")
+    save("b.png", golden.photo(HEIGHT + 9, WIDTH - 5, seed=1))
+    command_line = ("-o", "out", f"--weights={weights}/edsr_tiny", "--tile_size=16", "--tile_overlap=4")
+    assert run("-i", "a.png,b.png", *command_line) == 0
+    upscaler = inference.Upscaler(
+        *inference.load_weights(weights / "edsr_tiny"), tilings=(UniformTiles(16, 4),)
+    )
+    for name in ("a.png", "b.png"):
+        expected = np.rint(np.clip(upscaler(load(name)), 0, 255))
+        np.testing.assert_array_equal(load(f"out/{name}"), expected)
+    assert "2 of 2 photos" in capsys.readouterr().out
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Collects the runs that the command wants loaded, for which plain interpolation stands in."""
+    configs = []
+
+    def load_inference(config, *, tile_batch):
+        configs.append((config, tile_batch))
+        return inference.BicubicUpscaler()
+
+    monkeypatch.setattr(inference, "load_inference", load_inference)
+    return configs
+
+
+def test_flags_reach_the_run(weights, loaded):
+    save("a.png")
+    assert run(
+        *("-i", "a.png", "-o", "out", f"--weights={weights}/edsr_tiny,bicubic", "--ensemble_weights=3,1"),
+        *("--noround_each", "--self_ensemble", "--dtype=bfloat16", "--guided_filter", "--tile_batch=3"),
+        *("--chop_size=450,300", "--shave_size=80,10"),
+    ) == 0  # fmt: skip
+    ((config, tile_batch),) = loaded
+    assert [run.weights for run in config.runs] == [f"{weights}/edsr_tiny", "bicubic"]
+    assert [run.weight for run in config.runs] == [3.0, 1.0]
+    assert all(run.tilings == (QuarterTiles(450, 80), QuarterTiles(300, 10)) for run in config.runs)
+    assert all(run.self_ensemble for run in config.runs)
+    assert (config.round_each, config.dtype, config.guided_filter, tile_batch) == (False, "bfloat16", True, 3)
+
+
+def test_bundled_config_with_other_weights(weights, loaded):
+    save("a.png")
+    directories = [f"{weights}/edsr_tiny", "bicubic", f"{weights}/edsr_tiny", "bicubic"]
+    flags = ("--config=aim2020_testset", f"--weights={','.join(directories)}", "--dtype=bfloat16")
+    assert run("-i", "a.png", "-o", "out", *flags) == 0
+    ((config, _),) = loaded
+    assert [run.weights for run in config.runs] == directories
+    assert [run.self_ensemble for run in config.runs] == [True, True, False, False]
+    assert config.runs[1].tilings == (QuarterTiles(450, 50), QuarterTiles(250, 100))
+    assert config.dtype == "bfloat16"
+
+
+def test_config_by_path(weights):
+    save("a.png")
+    Path("my-run.py").write_text(
+        "from realsr_jax.config import InferenceConfig, ModelRun, QuarterTiles\n"
+        "def get_config():\n"
+        f"    tiny = ModelRun({str(weights / 'edsr_tiny')!r}, (QuarterTiles(8, 2),), self_ensemble=True)\n"
+        "    return InferenceConfig((tiny, ModelRun('bicubic', weight=3.0)))\n"
+    )
+    assert run("-i", "a.png", "-o", "out", "--config=my-run.py") == 0
+    tiny = inference.Upscaler(
+        *inference.load_weights(weights / "edsr_tiny"), tilings=(QuarterTiles(8, 2),), self_ensemble=True
+    )
+    parts = [np.rint(np.clip(part(RGB), 0, 255)) for part in (tiny, inference.BicubicUpscaler())]
+    expected = np.rint((parts[0] + 3 * parts[1]) / 4)
+    np.testing.assert_array_equal(load("out/a.png"), expected)
+
+
+def test_guided_filter():
+    save("a.png")
+    assert run("-i", "a.png", "-o", "out", "--weights=bicubic", "--guided_filter") == 0
+    expected = np.rint(inference.smooth(inference.BicubicUpscaler()(RGB)))
+    np.testing.assert_array_equal(load("out/a.png"), np.clip(expected, 0, 255))
+
+
+def test_compilation_cache(monkeypatch, tmp_path):
+    updates = []
+    monkeypatch.setattr(jax.config, "update", lambda name, value: updates.append((name, value)))
+    command.enable_compilation_cache()
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    command.enable_compilation_cache()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+        command.enable_compilation_cache()
+    assert updates == []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    command.enable_compilation_cache()
+    assert updates == [("jax_compilation_cache_dir", str(tmp_path / "realsr_jax" / "xla"))]
+
+
+# As a process of its own
+
+
+def test_help_and_errors_need_no_jax():
+    save("a.png")
+    script = """
+import sys
+from realsr_jax.cli import upscale
+assert upscale.run(["x", "--help"]) == upscale.run(["x", "-h"]) == 0
+assert upscale.run(["x", "--quality=x"]) == upscale.run(["x", "-i", "a.png", "-o", "out"]) == 2
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"jax", "flax", "orbax", "numpy", "PIL", "scipy", "tqdm"}, loaded
+assert upscale.run(["x", "-i", "nothing", "-o", "out", "--weights=bicubic"]) == 2
+assert upscale.run(["x", "-i", "a.png", "-o", ".", "--weights=bicubic"]) == 2
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"jax", "flax", "orbax"}, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--guided_filter" in done.stdout
+    assert done.stderr.count("\n") == 4
+
+
+def test_help_names_every_flag(capsys):
+    from absl import flags
+
+    values = flags.FlagValues()
+    upscale._define_flags(values)
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 110
+    for name in values:
+        if len(name) > 1:
+            assert f"--{name}" in text or f"--no{name}" in text
+
+
+def test_closed_output_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*COMMAND, "--help"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_interrupt_ends_the_process_by_the_signal():
+    save("a.png")
+    Path("slow.py").write_text(
+        "import pathlib, time\ndef get_config():\n    pathlib.Path('started').touch()\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [*COMMAND, "-i", "a.png", "-o", "out", "--config=slow.py"], stderr=subprocess.PIPE
+    )
+    while process.poll() is None and not Path("started").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.read() == b"realsr-upscale: interrupted\n"
+    process.stderr.close()
+    assert process.wait() == -signal.SIGINT
+
+
+def on_terminal(args, *, columns=100, stdout=None):
+    """Runs the command on a terminal and returns its exit status and what it printed there."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    environment = os.environ | {"TQDM_MININTERVAL": "0", "PYTHONIOENCODING": "utf-8"}
+    process = subprocess.Popen(
+        [*COMMAND, *args], stdout=stdout or follower, stderr=follower, stdin=follower, env=environment
+    )
+    os.close(follower)
+    printed = io.BytesIO()
+    while True:
+        try:
+            chunk = os.read(leader, 4096)
+        except OSError:  # how Linux says that the other side is closed
+            break
+        if not chunk:
+            break
+        printed.write(chunk)
+    os.close(leader)
+    return process.wait(), printed.getvalue().decode()
+
+
+def test_progress_bar_on_a_terminal():
+    for name in ("a.png", "b.png", "d.png"):
+        save(f"photos/{name}")
+    Path("photos/c.png").write_bytes(b"junk")
+    with Path("log").open("wb") as log:
+        status, printed = on_terminal(["-i", "photos", "-o", "out", "--weights=bicubic"], stdout=log)
+    assert status == 1
+    assert "| 0 of 4 photos, starting" in printed
+    assert "| 2 of 4 photos, 0.0" in printed
+    assert " megapixels/s, 00:0" in printed
+    assert "left" in printed
+    assert "realsr-upscale: photos/c.png: not a PNG, JPEG, WebP, TIFF or BMP image\r\n" in printed
+    assert "Warning" not in printed
+    assert max(len(frame) for frame in printed.replace("\n", "\r").split("\r")) <= 100
+    log = Path("log").read_text().splitlines()
+    assert log[0] == "photos/a.png -> out/a.png (16x12 to 32x24)"
+    assert log[-1].startswith("3 of 4 photos, ")
+
+
+def test_the_bar_replaces_lines_of_routine():
+    save("a.png")
+    arguments = ["-i", "a.png", "-o", "out", "--weights=bicubic"]
+    status, printed = on_terminal(arguments, columns=0)
+    assert status == 0
+    assert "1 of 1 photos, " in printed
+    assert "a.png ->" not in printed
+    status, printed = on_terminal([*arguments, "--skip_existing"])
+    assert status == 0
+    assert "nothing to do, 1 existed already\r\n" in printed
+    assert "Traceback" not in printed

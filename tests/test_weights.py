@@ -1,0 +1,398 @@
+"""Weights directories: what is written is what is read, and damage is told in one line."""
+
+import dataclasses
+import datetime
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, OADDetConfig
+from realsr_jax.models import build_model
+from realsr_jax.weights import (
+    FORMAT_VERSION,
+    WeightsError,
+    architecture_name,
+    is_weights,
+    load_weights,
+    read_description,
+    save_weights,
+)
+
+CONFIG = EDSRConfig(2, 8, 2, res_scale=0.5, edge_padding=False)
+
+
+def make_params(config, seed=0):
+    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
+    shapes = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: generator.standard_normal(leaf.shape, np.float32), shapes)
+
+
+PARAMS = make_params(CONFIG)
+
+
+def assert_loads(path, config, params):
+    loaded_config, loaded = load_weights(path)
+    assert loaded_config == config
+    assert type(loaded_config) is type(config)
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    for actual, expected in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+        assert actual.dtype == np.float32
+        assert actual.devices() == {jax.local_devices()[0]}
+        assert np.asarray(actual).tobytes() == np.asarray(expected).tobytes()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    path = tmp_path_factory.mktemp("original") / "weights"
+    save_weights(path, CONFIG, PARAMS, provenance={"source": "größe.pt", "sha256": "0" * 64})
+    return path
+
+
+@pytest.fixture
+def weights(original, tmp_path):
+    """A copy of the weights directory, to be damaged."""
+    return shutil.copytree(original, tmp_path / "weights")
+
+
+def change_description(weights, **changes):
+    file = weights / "model.json"
+    description = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in description.items() if value is not ...}))
+
+
+def refusal(load, path) -> str:
+    """Returns the one line of a WeightsError, which names the path."""
+    with pytest.raises(WeightsError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert message.isprintable()
+    return message
+
+
+def snapshot(folder):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [OADDetConfig(1, 8, 2), DeepOADDetConfig(1, 9, 3), CONFIG, EDSRConfig(1, 1, 4, res_scale=1.0)],
+    ids=repr,
+)
+def test_round_trip_is_exact(tmp_path, config):
+    params = make_params(config)
+    jax.tree.leaves(params)[0].flat[:4] = [-0.0, 1e-45, np.inf, 3.4e38]
+    save_weights(tmp_path / "weights", config, params, provenance={})
+    assert read_description(tmp_path / "weights") == config
+    assert_loads(tmp_path / "weights", config, params)
+
+
+def test_saves_device_arrays(tmp_path):
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("x",))
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    for place in (jax.local_devices()[-1], replicated):
+        save_weights(tmp_path / "weights", CONFIG, jax.device_put(PARAMS, place), provenance={})
+        assert_loads(tmp_path / "weights", CONFIG, PARAMS)
+
+
+def test_description(original):
+    description = json.loads((original / "model.json").read_text())
+    assert description["format_version"] == FORMAT_VERSION
+    assert description["architecture"] == "edsr"
+    assert description["fields"] == dataclasses.asdict(CONFIG)
+    assert description["provenance"] == {
+        "source": "größe.pt",
+        "sha256": "0" * 64,
+        "date": datetime.date.today().isoformat(),
+    }
+    files = {path.relative_to(original).as_posix() for path in original.rglob("*") if path.is_file()}
+    assert description["files"].keys() == files - {"model.json"}
+    assert is_weights(original)
+    assert not is_weights(original.parent)
+
+
+def test_architecture_names():
+    configs = [OADDetConfig(), DeepOADDetConfig(), EDSRConfig(), DRLNConfig()]
+    assert [architecture_name(config) for config in configs] == ["oaddet", "deep_oaddet", "edsr", "drln"]
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_weights(tmp_path / "weights", CONFIG, PARAMS, provenance={})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "weights").stat().st_mode & 0o777 == 0o750
+
+
+def test_relative_paths_and_new_parents(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_weights(Path("new/parents/weights"), CONFIG, PARAMS, provenance={})
+    assert_loads("new/parents/weights", CONFIG, PARAMS)
+    monkeypatch.chdir(tmp_path / "new/parents/weights")
+    assert_loads(".", CONFIG, PARAMS)
+    assert_loads(Path("../weights"), CONFIG, PARAMS)
+
+
+def test_replaces_weights(weights):
+    (weights / "leftover").touch()
+    config = EDSRConfig(1, 3, 3)
+    params = make_params(config, seed=1)
+    save_weights(weights, config, params, provenance={})
+    assert_loads(weights, config, params)
+    assert [path.name for path in weights.parent.iterdir()] == ["weights"]
+    assert not (weights / "leftover").exists()
+
+
+def test_replaces_what_a_link_points_to(weights):
+    link = weights.with_name("link")
+    link.symlink_to(weights)
+    params = make_params(CONFIG, seed=1)
+    save_weights(link, CONFIG, params, provenance={})
+    assert link.is_symlink()
+    assert_loads(weights, CONFIG, params)
+
+
+def test_replaces_nothing_else(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "photo.png").touch()
+    for path in (tmp_path / "photos", tmp_path / "photos" / "photo.png"):
+        with pytest.raises(WeightsError, match="is no weights directory, so it is not replaced"):
+            save_weights(path, CONFIG, PARAMS, provenance={})
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "photos", tmp_path / "photos" / "photo.png"]
+
+
+def test_failed_save_keeps_the_old_weights(weights, monkeypatch):
+    replace = os.replace
+
+    def fail_for_new(source, target):
+        if Path(target) == weights and not str(source).endswith(".old"):
+            raise OSError("disk gone")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_for_new)
+    with pytest.raises(OSError, match="disk gone"):
+        save_weights(weights, EDSRConfig(1, 3, 3), make_params(EDSRConfig(1, 3, 3)), provenance={})
+    assert_loads(weights, CONFIG, PARAMS)
+    assert [path.name for path in weights.parent.iterdir()] == ["weights"]
+
+
+def test_failed_write_is_told_in_one_line(tmp_path):
+    with pytest.raises(WeightsError, match=f"^{tmp_path}/weights: cannot be written") as caught:
+        save_weights(tmp_path / "weights", CONFIG, {"tail": object()}, provenance={})
+    assert str(caught.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------ what is damaged
+
+DESCRIPTIONS = {
+    "empty": ("", "damaged"),
+    "cut short": ('{"format_version": 1, "archi', "damaged"),
+    "no text": (b"\xff\xfe\x00", "damaged"),
+    "list": ("[]", "damaged"),
+    "number": ("3", "damaged"),
+    "nested deeply": ("[" * 100_000, "damaged"),
+    "another program's": ('{"modelTopology": {}, "weightsManifest": []}', "damaged"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), DESCRIPTIONS.values(), ids=DESCRIPTIONS.keys())
+def test_damaged_description(weights, content, message):
+    (weights / "model.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    for load in (read_description, load_weights):
+        assert message in refusal(load, weights)
+
+
+CHANGES = {
+    "newer": ({"format_version": 2}, "format version 2, this release reads 1"),
+    "no version": ({"format_version": ...}, "damaged"),
+    "unknown architecture": (
+        {"architecture": "rcan"},
+        "unknown architecture 'rcan', expected one of oaddet, deep_oaddet, edsr, drln",
+    ),
+    "architecture of a wrong type": ({"architecture": ["edsr"]}, "unknown architecture"),
+    "no fields": ({"fields": ...}, "damaged"),
+    "fields of a wrong type": ({"fields": 3}, "damaged"),
+    "unknown field": ({"fields": {"n_feats": 8, "n_heads": 2}}, "n_heads"),
+    "impossible field": ({"fields": {"scale": 5}}, "scale is 5, expected 2, 3 or 4"),
+    "field of a wrong type": ({"fields": {"n_feats": "8"}}, "model.json: "),
+    "files of a wrong type": ({"files": 3}, "damaged"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), CHANGES.values(), ids=CHANGES.keys())
+def test_unusable_description(weights, changes, message):
+    change_description(weights, **changes)
+    for load in (read_description, load_weights):
+        assert message in refusal(load, weights)
+
+
+def test_missing_description(weights):
+    (weights / "model.json").unlink()
+    for load in (read_description, load_weights):
+        assert "holds no model.json; make one with realsr-convert" in refusal(load, weights)
+        assert "no such weights directory" in refusal(load, weights / "nowhere")
+        assert "no such weights directory" in refusal(load, weights / "params" / "_METADATA")
+    (weights / "model.json").mkdir()
+    assert "model.json: cannot be read (Is a directory)" in refusal(load_weights, weights)
+
+
+def flip(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [flip, lambda content: content[:-1], lambda content: b""])
+def test_damaged_parameters(weights, damage):
+    for file in (weights / "params").rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            file.write_bytes(damage(content))
+            message = refusal(load_weights, weights)
+            assert message == f"{weights}: its file {file.relative_to(weights)} is damaged, convert the " + (
+                "checkpoint again"
+            )
+            file.write_bytes(content)
+    assert_loads(weights, CONFIG, PARAMS)
+
+
+def test_missing_parameters(weights):
+    largest = max((weights / "params").rglob("*"), key=lambda file: file.stat().st_size * file.is_file())
+    largest.unlink()
+    name = largest.relative_to(weights)
+    assert f"its file {name} cannot be read (No such file or directory)" in refusal(load_weights, weights)
+    shutil.rmtree(weights / "params")
+    assert "its file params/" in refusal(load_weights, weights)
+    change_description(weights, files=...)
+    assert "its parameters cannot be read, convert the checkpoint again (" in refusal(load_weights, weights)
+    assert read_description(weights) == CONFIG
+
+
+MISFITS = {
+    "wider": ({"n_feats": 9}, r"body_0_conv1/bias is \(8,\), expected \(9,\)"),
+    "shallower": ({"n_resblocks": 1}, r"body_1_conv1/bias is \(8,\), expected absent"),
+    "deeper": ({"n_resblocks": 3}, r"body_2_conv1/bias is absent, expected \(8,\)"),
+    "larger scale": ({"scale": 4}, r"upsample/conv_1/bias is absent, expected \(32,\)"),
+    "broken width": ({"n_feats": 8.5}, "8.5"),
+}
+
+
+@pytest.mark.parametrize(("fields", "message"), MISFITS.values(), ids=MISFITS.keys())
+def test_parameters_that_do_not_fit(weights, fields, message):
+    change_description(weights, fields=dataclasses.asdict(CONFIG) | fields)
+    expected = f"its parameters cannot be read, convert the checkpoint again \\(.*{message}"
+    assert re.search(expected, refusal(load_weights, weights))
+
+
+def test_unrecorded_files_do_not_matter(weights):
+    (weights / ".DS_Store").touch()
+    (weights / "params" / "notes.txt").touch()
+    assert_loads(weights, CONFIG, PARAMS)
+    change_description(weights, files=...)
+    assert_loads(weights, CONFIG, PARAMS)
+
+
+def test_loading_writes_nothing(weights):
+    for path in [*weights.rglob("*"), weights]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = snapshot(weights)
+    try:
+        assert_loads(weights, CONFIG, PARAMS)
+        assert snapshot(weights) == before
+    finally:
+        for path in [weights, *weights.rglob("*")]:
+            path.chmod(0o755)
+
+
+# ---------------------------------------------------------------------------------------- other processes
+
+
+def run_python(code, *arguments, devices=1) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        env=os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+    )
+
+
+SAVE = """
+import os, signal, sys
+from pathlib import Path
+import orbax.checkpoint
+from test_weights import CONFIG, make_params
+from realsr_jax.weights import save_weights
+def die(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
+{kill}
+save_weights(Path(sys.argv[1]), CONFIG, make_params(CONFIG, seed=1), provenance={{}})
+"""
+
+
+def test_loads_on_other_device_counts(tmp_path):
+    process = run_python(SAVE.format(kill=""), tmp_path / "weights")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert len(jax.local_devices()) == 4
+    assert_loads(tmp_path / "weights", CONFIG, make_params(CONFIG, seed=1))
+
+
+def test_loads_on_one_device_what_four_saved(original):
+    code = """if True:
+        import jax, sys
+        from test_weights import CONFIG, PARAMS, assert_loads
+        assert len(jax.devices()) == 1
+        assert_loads(sys.argv[1], CONFIG, PARAMS)
+    """
+    process = run_python(code, original)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+KILLS = {
+    "among the parameters": "orbax.checkpoint.StandardCheckpointHandler.finalize = die",
+    "before the description": "Path.write_text = die",
+    "before the renaming": "os.replace = die",
+}
+
+
+@pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS.keys())
+def test_killed_save(tmp_path, kill):
+    """It leaves nothing under the name asked for, and nothing incomplete that would load."""
+    path = tmp_path / "weights"
+    process = run_python(SAVE.format(kill=kill), path)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert not path.exists()
+    for leftover in tmp_path.iterdir():
+        assert leftover.name.startswith(".weights.")
+        if kill != KILLS["before the renaming"]:
+            refusal(load_weights, leftover)
+    save_weights(path, CONFIG, PARAMS, provenance={})
+    assert_loads(path, CONFIG, PARAMS)
+
+
+def test_killed_replacement_keeps_the_old_weights(weights):
+    process = run_python(SAVE.format(kill="os.replace = die"), weights)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert_loads(weights, CONFIG, PARAMS)
+
+
+def test_reads_description_without_jax(original):
+    code = """if True:
+        import sys
+        from realsr_jax.weights import is_weights, read_description
+        print(read_description(sys.argv[1]))
+        assert not {"jax", "orbax", "flax"} & sys.modules.keys()
+    """
+    process = run_python(code, original)
+    assert (process.stdout, process.stderr) == (f"{CONFIG}\n", "")
