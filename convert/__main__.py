@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 
 def _main(values: flags.FlagValues) -> int:
+    # Conversion computes nothing: JAX, where it is imported, must not occupy a GPU that others use.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     source, target = Path(values.input), Path(values.output)
     if not source.exists():
         raise command.UsageError(f"{source}: no such file or directory")
@@ -121,7 +124,7 @@ def _convert_back(source: Path, target: Path) -> None:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return command.run("realsr-convert", _HELP, _define_flags, _main, sys.argv if argv is None else argv)
+    return command.run("realsr-convert", _HELP, _define_flags, _main, argv)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ so that linen modules can hold them; they are validated at construction and agai
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 
 def _require(condition: bool, config: object, field: str, expected: str) -> None:
@@ -21,12 +22,12 @@ def _require(condition: bool, config: object, field: str, expected: str) -> None
 
 @dataclasses.dataclass(unsafe_hash=True)
 class _OADDetSizes:
-    def __post_init__(self):
-        self.validate()
-
     n_resblocks: int
     n_feats: int
     scale: int = 2
+
+    def __post_init__(self):
+        self.validate()
 
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""
@@ -164,25 +165,34 @@ class WholeImage:
 Tiling = UniformTiles | QuarterTiles | WholeImage
 
 
+Sizes = int | Sequence[int]
+
+
 def make_tilings(
     *,
-    tile_size: int | Sequence[int | None] | None = UniformTiles.size,
-    tile_overlap: int | Sequence[int] = UniformTiles.overlap,
-    chop_size: int | Sequence[int] | None = None,
-    shave_size: int | Sequence[int] = QuarterTiles.shave_size,
+    tile_size: Sizes | Sequence[int | None] | Literal["default"] | None = "default",
+    tile_overlap: Sizes | None = None,
+    chop_size: Sizes | None = None,
+    shave_size: Sizes | None = None,
 ) -> tuple[Tiling, ...]:
     """Turns sizes into tilings; see `upscaler.load_upscaler` for their meaning.
 
     Raises:
-        ValueError: on sizes that cannot be, lists that are empty or of different lengths, or sizes for both
-            tilings.
+        ValueError: on sizes that cannot be, lists that are empty or of different lengths, or sizes of
+            different tilings.
     """
-    if chop_size is not None and tile_size not in (None, UniformTiles.size):
-        raise ValueError(f"chop_size {chop_size} and tile_size {tile_size} exclude each other")
     if chop_size is None:
-        sizes, margins, names = _as_tuple(tile_size), _as_tuple(tile_overlap), ("tile_size", "tile_overlap")
+        if shave_size is not None:
+            raise ValueError("shave_size needs a chop_size")
+        names = ("tile_size", "tile_overlap")
+        sizes = _as_tuple(UniformTiles.size if isinstance(tile_size, str) else tile_size)
+        margins = _as_tuple(UniformTiles.overlap if tile_overlap is None else tile_overlap)
     else:
-        sizes, margins, names = _as_tuple(chop_size), _as_tuple(shave_size), ("chop_size", "shave_size")
+        if not (tile_size is None or isinstance(tile_size, str)) or tile_overlap is not None:
+            raise ValueError("chop_size excludes tile_size and tile_overlap")
+        names = ("chop_size", "shave_size")
+        sizes = _as_tuple(chop_size)
+        margins = _as_tuple(QuarterTiles.shave_size if shave_size is None else shave_size)
     if len(margins) == 1:
         margins *= len(sizes)
     if len(sizes) != len(margins):
@@ -199,7 +209,13 @@ def make_tilings(
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, Sequence) else (value,)
+    return tuple(value) if isinstance(value, Iterable) else (value,)
+
+
+def bicubic_scale(weights: str) -> int | None:
+    """Returns the scale of plain interpolation, called "bicubic" (by 2) or "bicubic_x3"; else None."""
+    match = re.fullmatch(r"bicubic(?:_x([2348]))?", weights)
+    return int(match[1] or 2) if match else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +223,7 @@ class ModelRun:
     """One network's part in a model ensemble.
 
     Attributes:
-        weights: a weights directory.
+        weights: a weights directory, or plain interpolation as `bicubic_scale` knows it.
         tilings: one, or several whose results are averaged (crop-ensemble).
         self_ensemble: average over the eight flips and transposes.
         weight: this network's weight in the ensemble.

@@ -324,6 +324,8 @@ def _write_atomically(path: Path, data: bytes) -> None:
     try:
         with temporary.open("xb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave an empty file under the final name
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

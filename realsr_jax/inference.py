@@ -2,18 +2,19 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from realsr_jax import images, ops
-from realsr_jax.config import InferenceConfig
+from realsr_jax.config import InferenceConfig, bicubic_scale
 from realsr_jax.images import Photo
 from realsr_jax.upscaler import Progress, Upscaler
 from realsr_jax.weights import load_weights
 
-_BAND_ROWS = 256
+_BLOCK = 512
 _BICUBIC_REACH = 4
 _GUIDED_RADIUS, _GUIDED_EPS = 10, 10.0
 
@@ -40,15 +41,16 @@ class BicubicUpscaler:
 
     def __call__(self, lr: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
         """Upscales uint8 or float32 [h, w, c] to float32 [h*scale, w*scale, c], 0..255, not clipped."""
-        result = _map_bands(_resize, lr, scale=self.scale, reach=_BICUBIC_REACH, mode="edge")
+        function = functools.partial(_resize, scale=self.scale)
+        result = _map_blocks(function, lr, scale=self.scale, reach=_BICUBIC_REACH, mode="edge")
         if progress is not None:
             progress(1.0)
         return result
 
 
 @functools.partial(jax.jit, static_argnames="scale")
-def _resize(band: jax.Array, *, scale: int) -> jax.Array:
-    return ops.resize_bicubic(band[None], scale)[0]
+def _resize(block: jax.Array, *, scale: int) -> jax.Array:
+    return ops.resize_bicubic(block[None], scale)[0]
 
 
 class ModelEnsemble:
@@ -89,6 +91,7 @@ class ModelEnsemble:
                 np.rint(np.clip(sr, 0, 255, out=sr), out=sr)
             sr *= weight
             total += sr
+            del sr  # before the next network makes its own
         # Equal weights are 1 by now: the sum of whole numbers is exact, and so are ties in the mean.
         total /= len(self._upscalers)
         return total
@@ -102,7 +105,7 @@ def load_inference(config: InferenceConfig, *, tile_batch: int | None = None) ->
     """Loads what an inference run needs.
 
     Args:
-        config: the run; weights called "bicubic" mean plain interpolation by 2.
+        config: the run.
         tile_batch: tiles that a device runs at once.
 
     Raises:
@@ -110,8 +113,9 @@ def load_inference(config: InferenceConfig, *, tile_batch: int | None = None) ->
     """
     upscalers: list[ImageUpscaler] = []
     for run in config.runs:
-        if run.weights == "bicubic":
-            upscalers.append(BicubicUpscaler())
+        bicubic = bicubic_scale(run.weights)
+        if bicubic is not None:
+            upscalers.append(BicubicUpscaler(bicubic))
             continue
         model_config, params = load_weights(run.weights)
         upscalers.append(
@@ -168,43 +172,49 @@ def smooth(sr: np.ndarray, *, whole_levels: bool = True) -> np.ndarray:
     """Applies the published guided filter, each colour image being its own guide.
 
     Args:
-        sr: float32 [h, w, 3], 0..255.
+        sr: float32 [h, w, 3], clipped to 0..255 first.
         whole_levels: round to 8 bits first, as published.
 
     Returns:
         float32 [h, w, 3].
     """
-    sr = np.clip(sr, 0, 255)
+    function = functools.partial(_guided, whole_levels=whole_levels)
+    return _map_blocks(function, sr, scale=1, reach=2 * _GUIDED_RADIUS, mode="symmetric")
+
+
+@functools.partial(jax.jit, static_argnames="whole_levels")
+def _guided(block: jax.Array, *, whole_levels: bool) -> jax.Array:
+    block = jnp.clip(block, 0, 255)
     if whole_levels:
-        np.rint(sr, out=sr)
-    return _map_bands(_guided, sr, scale=1, reach=2 * _GUIDED_RADIUS, mode="symmetric")
+        block = jnp.rint(block)
+    return ops.guided_filter(block, block, radius=_GUIDED_RADIUS, eps=_GUIDED_EPS)
 
 
-@functools.partial(jax.jit, static_argnames="scale")
-def _guided(band: jax.Array, *, scale: int) -> jax.Array:
-    del scale
-    return ops.guided_filter(band, band, radius=_GUIDED_RADIUS, eps=_GUIDED_EPS)
-
-
-def _map_bands(
-    function: Callable[..., jax.Array], image: np.ndarray, *, scale: int, reach: int, mode: str
+def _map_blocks(
+    function: Callable[[np.ndarray], jax.Array],
+    image: np.ndarray,
+    *,
+    scale: int,
+    reach: int,
+    mode: Literal["edge", "symmetric"],
 ) -> np.ndarray:
-    """Applies a local operation to bands of rows, so that only the result is held in float32.
+    """Applies a local operation in blocks of one size: compiled once, and only the result is held in float32.
 
     Args:
-        function: maps a band [b, w, c] to [b*scale, w*scale, c].
+        function: maps a block [b, b, c] to [b*scale, b*scale, c].
         image: [h, w, c].
         scale: of the operation.
-        reach: rows of the input beyond its own on which an output row depends.
+        reach: pixels of the input beyond its own on which an output pixel depends.
         mode: `numpy.pad`'s name of how the operation continues the image over its borders.
     """
     height, width, channels = image.shape
-    rows = min(_BAND_ROWS, height)
-    missing = -height % rows
-    padded = np.pad(image, ((reach, reach + missing), (0, 0), (0, 0)), mode=mode)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    rows, columns = (np.pad(np.arange(n), (reach, reach + _BLOCK), mode=mode) for n in (height, width))
     result = np.empty((height * scale, width * scale, channels), np.float32)
-    for top in range(0, height, rows):
-        band = np.asarray(function(padded[top : top + rows + 2 * reach], scale=scale))
-        kept = min(rows, height - top) * scale
-        result[top * scale : top * scale + kept] = band[reach * scale : reach * scale + kept]
+    for top in range(0, height, _BLOCK):
+        for left in range(0, width, _BLOCK):
+            seen = np.ix_(rows[top : top + _BLOCK + 2 * reach], columns[left : left + _BLOCK + 2 * reach])
+            block = np.asarray(function(image[seen]))
+            target = result[top * scale :, left * scale :][: _BLOCK * scale, : _BLOCK * scale]
+            h, w = target.shape[:2]
+            target[...] = block[reach * scale :, reach * scale :][:h, :w]
     return result

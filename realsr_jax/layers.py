@@ -1,8 +1,8 @@
 """Linen pieces that the models share.
 
 ``dtype`` is the type of a layer's arithmetic; parameters are float32 unless a caller hands over others.
-Wherever an image in grey levels enters or leaves a network, the layer stays in float32: bfloat16 resolves
-half a grey level at best.
+Wherever an image in grey levels enters or leaves a network, the layer stays in float32: bfloat16 has
+steps of a whole grey level above 128.
 """
 
 from collections.abc import Callable

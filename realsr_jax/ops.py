@@ -109,6 +109,8 @@ def resize_bicubic(x: jax.Array, scale: float) -> jax.Array:
 
     Source: Keys 1981, eq. 15; MATLAB's imresize; the published `bicubic.py`.
     """
+    if x.ndim != 4 or scale <= 0:
+        raise ValueError(f"x has shape {x.shape} and scale is {scale}, expected [n, h, w, c] and more than 0")
     x = jnp.asarray(x, jnp.float32)
     for axis in (1, 2):
         positions, weights = _resize_taps(x.shape[axis], scale)
@@ -166,6 +168,10 @@ def guided_filter(guide: jax.Array, image: jax.Array, *, radius: int = 10, eps: 
 
     variance = covariance(guide, guide_mean, guide, guide_mean) + eps * jnp.eye(guide.shape[-1])
     slope = jnp.linalg.solve(variance, covariance(guide, guide_mean, image, image_mean))
-    offset = image_mean - jnp.einsum("hwg,hwgc->hwc", guide_mean, slope)
+
+    def apply(guide, slope):
+        return jnp.einsum("hwg,hwgc->hwc", guide, slope, precision=jax.lax.Precision.HIGHEST)
+
+    offset = image_mean - apply(guide_mean, slope)
     slope_mean = _box_mean(slope.reshape(*slope.shape[:2], -1), radius).reshape(slope.shape)
-    return jnp.einsum("hwg,hwgc->hwc", guide, slope_mean) + _box_mean(offset, radius)
+    return apply(guide, slope_mean) + _box_mean(offset, radius)

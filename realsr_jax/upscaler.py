@@ -10,14 +10,14 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from realsr_jax.config import ModelConfig, QuarterTiles, Tiling, UniformTiles, make_tilings
+from realsr_jax.config import ModelConfig, Sizes, Tiling, UniformTiles, make_tilings
 from realsr_jax.models import build_model
 from realsr_jax.tiling import Plan, make_plan
 from realsr_jax.weights import load_weights
@@ -28,6 +28,9 @@ _FLIPS = ((False, False), (True, False), (False, True), (True, True))
 """Whether rows and whether columns are reversed."""
 
 _AXIS = "leaves"
+
+_MOST_LEAF_SHAPES = 32
+"""Compiled programs that are kept where leaves take the image's shape; more would fill the memory."""
 
 
 def _flip(x: jax.Array, flip: tuple[bool, bool]) -> jax.Array:
@@ -46,7 +49,7 @@ def contribute(
     column_weights: jax.Array,
     *,
     self_ensemble: bool = False,
-    flips_at_once: int = 4,
+    flips_in_sequence: bool = False,
 ) -> jax.Array:
     """Upscales leaves and weights the results by what they contribute to the image.
 
@@ -59,7 +62,7 @@ def contribute(
         row_weights: float32 [2, n, h*s], for the image as it is and for the one with reversed rows.
         column_weights: float32 [2, n, w*s], likewise.
         self_ensemble: whether to average over flips and transposes.
-        flips_at_once: how many flips run side by side; fewer need less memory.
+        flips_in_sequence: run one flip after the other, which needs less memory, instead of side by side.
 
     Returns:
         float32 [n, h*s, w*s, 3].
@@ -67,11 +70,14 @@ def contribute(
     leaves = leaves.astype(jnp.float32)
     if not self_ensemble:
         return _weighted(network(leaves), row_weights[0], column_weights[0])
-    run = functools.partial(jax.lax.map, network, batch_size=flips_at_once)
-    if flips_at_once >= len(_FLIPS):
-        run = jax.vmap(network)
+    run = functools.partial(jax.lax.map, network) if flips_in_sequence else jax.vmap(network)
     flipped = jnp.stack([_flip(leaves, flip) for flip in _FLIPS])
-    upscaled = run(flipped) + run(flipped.swapaxes(2, 3)).swapaxes(2, 3)
+    transposed = flipped.swapaxes(2, 3)
+    if flipped.shape == transposed.shape:  # one batch of eight: the network is compiled once
+        straight, turned = jnp.split(run(jnp.concatenate([flipped, transposed])), 2)
+    else:
+        straight, turned = run(flipped), run(transposed)
+    upscaled = straight + turned.swapaxes(2, 3)
     contributions = [
         _weighted(_flip(sr, flip), row_weights[int(flip[0])], column_weights[int(flip[1])])
         for sr, flip in zip(upscaled, _FLIPS, strict=True)
@@ -107,7 +113,7 @@ class Upscaler:
             self_ensemble: average over the eight flips and transposes.
             dtype: "float32" or "bfloat16", the type of the arithmetic on features.
             tile_batch: tiles that a device runs at once; by default 1 on CPUs, which one tile keeps busy,
-                and 8 on accelerators.
+                and 4 on accelerators; large leaves of the other tilings count as several.
 
         Raises:
             ValueError: on options that cannot be.
@@ -124,12 +130,13 @@ class Upscaler:
         self._self_ensemble = self_ensemble
 
         devices = jax.local_devices()
-        per_device = tile_batch or (1 if devices[0].platform == "cpu" else 8)
-        flips_at_once = len(_FLIPS) if per_device >= len(_FLIPS) else 1
-        if self_ensemble:
-            per_device //= flips_at_once
+        per_device = tile_batch or (1 if devices[0].platform == "cpu" else 4)
+        flips_in_sequence = per_device < len(_FLIPS)
+        if self_ensemble and not flips_in_sequence:
+            per_device //= len(_FLIPS)
         self._n_devices = len(devices)
         self._batch = per_device * len(devices)
+        self._leaf_shapes: set[tuple[int, int]] = set()
 
         mesh = Mesh(np.array(devices), (_AXIS,))
         by_leaf, by_leaf_second = (
@@ -148,7 +155,7 @@ class Upscaler:
                     row_weights,
                     column_weights,
                     self_ensemble=self_ensemble,
-                    flips_at_once=flips_at_once,
+                    flips_in_sequence=flips_in_sequence,
                 )
 
         self._run = jax.jit(
@@ -189,9 +196,7 @@ class Upscaler:
     def _add_upscaled(self, lr: np.ndarray, sr: np.ndarray, tiling: Tiling):
         """Adds one tiling's share of the result to sr; yields the share of the leaves that are done."""
         plan = make_plan(*lr.shape[:2], scale=self.scale, tiling=tiling)
-        batch = self._batch
-        if not isinstance(tiling, UniformTiles):  # leaves of the image's own shape compile anew anyway
-            batch = min(batch, -(-len(plan.leaves) // self._n_devices) * self._n_devices)
+        batch = self._batch_for(plan, tiling)
         leaves = iter(plan.leaves)
         pending: collections.deque[tuple[list[tuple[int, int]], jax.Array]] = collections.deque()
         done = 0
@@ -203,6 +208,19 @@ class Upscaler:
         while pending:
             done += self._add(sr, plan, *pending.popleft())
             yield done / len(plan.leaves)
+
+    def _batch_for(self, plan: Plan, tiling: Tiling) -> int:
+        """Returns how many leaves run at once; for leaves of the image's own shape what suits them."""
+        if isinstance(tiling, UniformTiles):
+            return self._batch
+        self._leaf_shapes.add(plan.leaf_shape)
+        if len(self._leaf_shapes) > _MOST_LEAF_SHAPES:
+            self._run.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
+            self._leaf_shapes = {plan.leaf_shape}
+        h, w = plan.leaf_shape
+        by_memory = self._batch // self._n_devices * UniformTiles.size**2 // (h * w)
+        by_image = -(-len(plan.leaves) // self._n_devices)
+        return max(1, min(by_memory, by_image, self._batch // self._n_devices)) * self._n_devices
 
     def _dispatch(self, lr: np.ndarray, plan: Plan, indices: list[tuple[int, int]], batch: int) -> jax.Array:
         filled = indices + indices[-1:] * (batch - len(indices))
@@ -237,10 +255,10 @@ def _cut(lr: np.ndarray, plan: Plan, i: int, j: int) -> np.ndarray:
 def load_upscaler(
     weights: str | Path,
     *,
-    tile_size: int | Sequence[int | None] | None = UniformTiles.size,
-    tile_overlap: int | Sequence[int] = UniformTiles.overlap,
-    chop_size: int | Sequence[int] | None = None,
-    shave_size: int | Sequence[int] = QuarterTiles.shave_size,
+    tile_size: Sizes | Sequence[int | None] | Literal["default"] | None = "default",
+    tile_overlap: Sizes | None = None,
+    chop_size: Sizes | None = None,
+    shave_size: Sizes | None = None,
     self_ensemble: bool = False,
     dtype: str = "float32",
     tile_batch: int | None = None,
@@ -251,14 +269,14 @@ def load_upscaler(
 
     Args:
         weights: a weights directory, as ``realsr-convert`` writes it.
-        tile_size: side of uniform tiles in LR pixels; None runs the whole image in one pass.
-        tile_overlap: LR pixels that neighbouring tiles share.
+        tile_size: side of uniform tiles in LR pixels, by default 256; None runs the whole image in one pass.
+        tile_overlap: LR pixels that neighbouring tiles share, by default 32.
         chop_size: the published quarter tiling instead: parts below ``4 * chop_size**2`` pixels are not
             quartered further.
-        shave_size: LR pixels by which quarters reach past the half.
+        shave_size: LR pixels by which quarters reach past the half, by default 80.
         self_ensemble: average over the eight flips and transposes.
         dtype: "float32", or "bfloat16" for the arithmetic on features.
-        tile_batch: tiles that a device runs at once; by default 1 on CPUs and 8 on accelerators.
+        tile_batch: tiles that a device runs at once; by default 1 on CPUs and 4 on accelerators.
 
     Raises:
         ValueError: on options that cannot be, or weights that cannot be used (`weights.WeightsError`).

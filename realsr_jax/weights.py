@@ -148,7 +148,7 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
     """Reads a weights directory.
 
     Returns:
-        The network's configuration and its float32 parameters on the first local device.
+        The network's configuration and its parameters, float32 NumPy arrays.
 
     Raises:
         WeightsError: if the directory is missing, damaged or does not fit its description.
@@ -159,15 +159,16 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
 
     import jax
     import jax.numpy as jnp
+    import numpy as np
     import orbax.checkpoint as ocp
 
     from realsr_jax.models import build_model
 
     lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
         params = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
-        abstract = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=sharding), params)
+        # NumPy arrays as patterns keep Orbax from placing the parameters on a device.
+        abstract = jax.tree.map(lambda p: np.empty(p.shape, p.dtype), params)
         folder = path.resolve() / "params"
         with ocp.StandardCheckpointer() as checkpointer:
             _check_shapes(checkpointer.metadata(folder).item_metadata, abstract)

@@ -9,7 +9,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"realsr_jax": ROOT / "realsr_jax", "configs": ROOT / "configs", "convert": ROOT / "convert"}
 FILES = [path for folder in FOLDERS.values() for path in sorted(folder.rglob("*.py"))]
 
-LEAVES = {"config", "ops", "losses", "images"}
 MAY_IMPORT = {
     "config": set(),
     "ops": set(),

@@ -14,6 +14,7 @@ from realsr_jax.config import (
     QuarterTiles,
     UniformTiles,
     WholeImage,
+    bicubic_scale,
     make_tilings,
 )
 from realsr_jax.models import build_model
@@ -136,6 +137,21 @@ def test_sizes_that_cannot_be_are_refused(sizes, reason):
         make_tilings(**sizes)
 
 
-def test_two_tilings_at_once_are_refused():
-    with pytest.raises(ValueError, match="chop_size 450 and tile_size 128 exclude each other"):
-        make_tilings(tile_size=128, chop_size=450)
+@pytest.mark.parametrize(
+    ("sizes", "reason"),
+    [
+        ({"tile_size": 256, "chop_size": 450}, "excludes tile_size"),
+        ({"tile_overlap": 32, "chop_size": 450}, "excludes tile_size"),
+        ({"shave_size": 10}, "shave_size needs a chop_size"),
+    ],
+)
+def test_sizes_of_different_tilings_are_refused(sizes, reason):
+    with pytest.raises(ValueError, match=reason):
+        make_tilings(**sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [("bicubic", 2), ("bicubic_x4", 4), ("bicubic_x5", None), ("a", None)]
+)
+def test_bicubic_scale(name, scale):
+    assert bicubic_scale(name) == scale

@@ -109,7 +109,7 @@ def test_ensemble_progress_runs_once_from_zero_to_one():
 
 @pytest.fixture
 def small_bands(monkeypatch):
-    monkeypatch.setattr(inference, "_BAND_ROWS", 16)
+    monkeypatch.setattr(inference, "_BLOCK", 16)
 
 
 @pytest.mark.parametrize(("height", "scale"), [(1, 2), (3, 3), (15, 2), (16, 3), (17, 2), (32, 2), (43, 3)])

@@ -1,1 +1,1 @@
-"""The commands: the only place with absl flags."""
+"""The commands: with `convert`'s the only place with absl flags."""

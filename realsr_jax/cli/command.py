@@ -95,6 +95,9 @@ def _run(
     except OSError as error:
         complain(name, f"{error.filename or 'input/output'}: {error.strerror or error}")
         return 1
+    except RuntimeError as error:  # such as JAX's, when a device cannot be used
+        complain(name, (str(error).strip() or type(error).__name__).splitlines()[0])
+        return 1
     except KeyboardInterrupt:
         complain(name, "interrupted")
         return 130

@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 
 from realsr_jax.cli.command import UsageError
-from realsr_jax.config import InferenceConfig, ModelRun, Tiling, UniformTiles, make_tilings
+from realsr_jax.config import InferenceConfig, ModelRun, Tiling, bicubic_scale, make_tilings
 from realsr_jax.weights import read_description
 
 _CONFIG_DECIDES = (
@@ -38,8 +38,8 @@ def define_inference_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Arithmetic.", flag_values=values)
     define(flags.DEFINE_bool, "guided_filter", False, "Smooth the result.")
     define(flags.DEFINE_string, "config", None, "A whole run.")
-    define(flags.DEFINE_list, "tile_size", [str(UniformTiles.size)], "Side of uniform tiles.")
-    define(flags.DEFINE_list, "tile_overlap", [str(UniformTiles.overlap)], "What tiles share.")
+    define(flags.DEFINE_list, "tile_size", None, "Side of uniform tiles.")
+    define(flags.DEFINE_list, "tile_overlap", None, "What tiles share.")
     define(flags.DEFINE_list, "chop_size", None, "The published tiling.")
     define(flags.DEFINE_list, "shave_size", None, "By how much quarters reach past the half.")
     flags.DEFINE_integer("tile_batch", None, "Tiles at once.", lower_bound=1, flag_values=values)
@@ -53,9 +53,7 @@ def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
     """
     try:
         config = _from_config(values) if values.config is not None else _from_flags(values)
-        scales = [
-            2 if run.weights == "bicubic" else read_description(run.weights).scale for run in config.runs
-        ]
+        scales = [bicubic_scale(run.weights) or read_description(run.weights).scale for run in config.runs]
     except UsageError:
         raise
     except ValueError as error:
@@ -107,15 +105,7 @@ def _from_flags(values: flags.FlagValues) -> InferenceConfig:
 
 
 def _tilings(values: flags.FlagValues) -> tuple[Tiling, ...]:
-    if values.chop_size is None:
-        if values.shave_size is not None:
-            raise UsageError("--shave_size needs --chop_size")
-        names = ("tile_size", "tile_overlap")
-    else:
-        for name in ("tile_size", "tile_overlap"):
-            if values[name].present:
-                raise UsageError(f"--chop_size and --{name} exclude each other")
-        names = ("chop_size", "shave_size")
+    names = ("tile_size", "tile_overlap", "chop_size", "shave_size")
     sizes = {name: _numbers(values, name, int) for name in names if values[name].value is not None}
     if "tile_size" in sizes:
         sizes["tile_size"] = tuple(size or None for size in sizes["tile_size"])

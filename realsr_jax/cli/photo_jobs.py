@@ -128,7 +128,8 @@ def _make_jobs(pairs: Sequence[tuple[Path, Path]], format: str | None, *, skip_e
                 continue
             problem = f"its result {target} is already that of {first}; use separate runs and folders"
         is_done = skip_existing and problem is None and target.is_file()
-        jobs.append(Job(source, target, format, problem, is_done))
+        target_format = format or images.SUFFIXES.get(target.suffix.lower())
+        jobs.append(Job(source, target, target_format, problem, is_done))
     return jobs
 
 

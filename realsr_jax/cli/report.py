@@ -126,10 +126,13 @@ class Report:
             self.failed(job, str(error))
         except MemoryError:
             self.failed(job, "too large for this machine's memory")
-        except RuntimeError as error:  # XLA's errors, whose first line says what happened
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # XLA's errors above all, whose first line says what happened
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             if "RESOURCE_EXHAUSTED" in reason or "out of memory" in reason.lower():
-                reason = "the device's memory does not suffice; pass a smaller --tile_batch or --tile_size"
+                smaller = "--tile_batch, --tile_size or --chop_size"
+                reason = f"the device's memory does not suffice; pass a smaller {smaller}"
             self.failed(job, reason)
 
     def _summary(self) -> str:
@@ -138,7 +141,7 @@ class Report:
         count = f"{self._n_succeeded} of {self._n_jobs} photos"
         if self._megapixels <= 0:
             return count
-        return f"{count}, {self._megapixels / (time.monotonic() - self._started):.2f} megapixels/s"
+        return f"{count}, {self._megapixels / (time.monotonic() - self._started):.3g} megapixels/s"
 
     def _advance_bar(self, work: float) -> None:
         if self._bar.disable:

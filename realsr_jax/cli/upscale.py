@@ -19,6 +19,7 @@ realsr-upscale: upscales photos; colours, transparency, 16 bits, EXIF, colour pr
 
 Files
   -i, --input=PATHS     files and folders, comma-separated; PNG, JPEG, WebP, TIFF, BMP
+                        (a name with a comma wants quotes of its own: -i '"a,b.jpg"')
   -o, --output=PATH     a folder, where results keep their names; or a file, for one input file
   --recursive           also folders inside folders; the results mirror them
   --skip_existing       leave out photos whose result exists: resumes an interrupted folder
@@ -28,7 +29,7 @@ Files
 
 Network
   --weights=DIRS        weights directory made by realsr-convert; several, comma-separated, are averaged;
-                        'bicubic' is plain interpolation by 2, as a baseline
+                        'bicubic' is plain interpolation by 2, as a baseline ('bicubic_x4' by 4)
   --ensemble_weights=W  how much each of several networks counts, such as 2,1,1 (equal)
   --noround_each        average several networks' results in float, not rounded to 8 bits first as published
   --self_ensemble       average over the eight flips and transposes: better, 8 times slower
@@ -42,7 +43,7 @@ Tiles (LR pixels; several sizes, comma-separated, are averaged: crop-ensemble)
   --tile_overlap=N      what neighbouring tiles share, blended (32)
   --chop_size=N         the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10
   --shave_size=N        by how much quarters reach past the half (80)
-  --tile_batch=N        tiles that a device runs at once (1 on CPUs, 8 on accelerators)
+  --tile_batch=N        tiles that a device runs at once (1 on CPUs, 4 on accelerators)
 
 Exit status: 0 if every photo was upscaled, 1 if one was not, 2 if the command line is wrong.
 """
