@@ -44,13 +44,14 @@ def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("scale", None, "The scale.", flag_values=values)
     flags.DEFINE_enum("padding", None, ["edge", "zero"], "Padding of EDSR.", flag_values=values)
     flags.DEFINE_float("res_scale", None, "Residual factor of EDSR.", flag_values=values)
-    flags.mark_flags_as_required(["input", "output"], flag_values=values)
 
 
 def _main(values: flags.FlagValues) -> int:
     # Conversion computes nothing: JAX, where it is imported, must not occupy a GPU that others use.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    source, target = Path(values.input), Path(values.output)
+    if not values.input or not values.output:
+        raise command.UsageError("--input and --output must be given; see realsr-convert --help")
+    source, target = Path(values.input).expanduser(), Path(values.output).expanduser()
     if not source.exists():
         raise command.UsageError(f"{source}: no such file or directory")
     if target.exists() and not values.overwrite:
@@ -59,6 +60,10 @@ def _main(values: flags.FlagValues) -> int:
         for name in ("model", "scale", "padding", "res_scale"):
             if values[name].value is not None:
                 raise command.UsageError(f"--{name} has no meaning with --to_torch: {source} tells it")
+        if source.is_file():
+            raise command.UsageError(f"{source}: is a file; to convert a checkpoint, leave out --to_torch")
+        if target.suffix not in (".pt", ".pth", ".safetensors"):
+            raise command.UsageError(f"{target}: expected a name that ends in .pt, .pth or .safetensors")
         _convert_back(source, target)
     else:
         if source.is_dir():

@@ -22,6 +22,10 @@ if (_root / "convert" / "__main__.py").is_file():
     __path__.append(str(_root))
 
 
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
+
+
 def __getattr__(name: str) -> Any:
     if name in ("losses", "metrics", "ops"):
         return importlib.import_module(f"realsr_jax.{name}")

@@ -117,6 +117,10 @@ def read_description(path: str | Path) -> ModelConfig:
 
 def _read_description(path: Path) -> tuple[ModelConfig, dict[str, str]]:
     """Returns a network's configuration, and the sha256 of each file where they are recorded."""
+    if path.is_file():
+        raise WeightsError(
+            f"{path}: is a file; convert it first: realsr-convert --input={path} --output=weights/{path.stem}"
+        )
     if not path.is_dir():
         raise WeightsError(f"{path}: no such weights directory; make one with realsr-convert")
     file = path / "model.json"

@@ -544,6 +544,8 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i a.png -o out --weights=bicubic --quality=x", "--quality=x: expected a whole number"),
         ("-i a.png -o out --weights=bicubic --tile_batch=0", "--tile_batch=0"),
         ("-i a.png -o out --weights=bicubic --dtype=float16", "--dtype=float16: value should be one of"),
+        ("-i a.png -o x.gif --weights=bicubic", "x.gif: the suffix must be one of .png"),
+        ("-i a.png -o out --weights=a.png", "a.png: is a file; convert it first: realsr-convert"),
         ("-i a.png -o out --weights=W --tile_size=x", "--tile_size=x: expected whole numbers, separated by"),
         ("-i a.png -o out --weights=W --tile_size=4", "--tile_size=4: UniformTiles: size"),
         ("-i a.png -o out --weights=W --tile_overlap=200", "overlap is 200, expected 0 to half the tile"),
@@ -694,17 +696,17 @@ def test_guided_filter():
 def test_compilation_cache(monkeypatch, tmp_path):
     updates = []
     monkeypatch.setattr(jax.config, "update", lambda name, value: updates.append((name, value)))
-    command.enable_compilation_cache()
+    command.start_jax()
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    command.enable_compilation_cache()
+    command.start_jax()
     monkeypatch.delenv("XDG_CACHE_HOME")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-        command.enable_compilation_cache()
+        command.start_jax()
     assert updates == []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    command.enable_compilation_cache()
+    command.start_jax()
     assert updates == [("jax_compilation_cache_dir", str(tmp_path / "realsr_jax" / "xla"))]
 
 
@@ -820,3 +822,30 @@ def test_the_bar_replaces_lines_of_routine():
     assert status == 0
     assert "nothing to do, 1 existed already\r\n" in printed
     assert "Traceback" not in printed
+
+
+def test_folder_of_many_sizes_compiles_once(weights, caplog):
+    """Twenty photos of twenty sizes, some transparent: one compilation of the network, one for the alpha."""
+    for i in range(20):
+        samples = golden.photo(20 + 3 * i, 90 - 2 * i)
+        if i % 3 == 0:
+            samples = np.dstack([samples, samples[..., :1] // 2])
+        save(f"photos/{i}.png", samples)
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        assert (
+            run(
+                "-i",
+                "photos",
+                "-o",
+                "out",
+                f"--weights={weights}/edsr_tiny",
+                "--tile_size=32",
+                "--tile_overlap=8",
+            )
+            == 0
+        )
+    messages = [record.getMessage() for record in caplog.records]
+    compiled = [message for message in messages if "Finished XLA compilation" in message]
+    assert sum("upscale_leaves" in message for message in compiled) == 1
+    assert sum("_resize" in message for message in compiled) <= 1  # none if an earlier test needed it
+    assert len(files_in("out")) == 20

@@ -1,10 +1,12 @@
 """What all commands share: parsing flags, help, and errors of one line."""
 
+import contextlib
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -112,8 +114,46 @@ def _reworded(error: flags.Error) -> str:
     return " ".join(reason.split())
 
 
-def enable_compilation_cache() -> None:
-    """Lets JAX keep what it compiles, so that only the first run of a command waits for it.
+@contextlib.contextmanager
+def ended_by_interrupt(name: str) -> Iterator[None]:
+    """Lets Ctrl-C end the process at once, for work that leaves nothing behind.
+
+    While JAX and Orbax start, they may swallow a KeyboardInterrupt or report it as something else.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(signum: int, _frame: object) -> None:
+        complain(name, "interrupted")
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def start_jax() -> None:
+    """Starts JAX, with a cache of what it compiles on disk.
+
+    Raises:
+        UsageError: if there is no device.
+    """
+    import jax
+
+    _enable_compilation_cache()
+    try:
+        jax.local_devices()
+    except Exception as error:  # assertions among them
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"JAX finds no device: {reason}; check JAX_PLATFORMS and the drivers") from error
+
+
+def _enable_compilation_cache() -> None:
+    """Lets JAX keep what it compiles, so that the next run need not.
 
     ``JAX_COMPILATION_CACHE_DIR`` names another folder than the user's cache folder. Where this cannot be
     written, nothing is kept.

@@ -79,6 +79,8 @@ def plan_jobs(
         pairs = [(found[0], output)]
     elif output.exists() and not output.is_dir():
         raise command.UsageError(f"{output}: is no folder, and its suffix is none of an image format")
+    elif output.suffix and not output.exists() and len(found) == 1 and not Path(inputs[0]).is_dir():
+        raise command.UsageError(f"{output}: the suffix must be one of {' '.join(images.SUFFIXES)}")
     else:
         pairs = [(photo, target_of(photo)) for photo in _without_folder(found, output)]
     jobs = _make_jobs([(photo.path, target) for photo, target in pairs], format, skip_existing=skip_existing)
@@ -158,10 +160,11 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
                 report.failed(job, job.problem)
         if todo:
             # JAX starts here, after everything that can be wrong with the command line was checked.
-            command.enable_compilation_cache()
-            from realsr_jax.inference import load_inference
+            with command.ended_by_interrupt("realsr-upscale"):
+                command.start_jax()
+                from realsr_jax.inference import load_inference
 
-            upscaler = load_inference(config, tile_batch=tile_batch)
+                upscaler = load_inference(config, tile_batch=tile_batch)
             _work_off(todo, upscaler, report, guided_filter=config.guided_filter, quality=quality)
     return report.exit_status
 

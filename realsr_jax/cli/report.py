@@ -65,6 +65,7 @@ class Report:
             total=sum(self._work.values()) or 1,
             disable=width == 0,
             ncols=width,
+            nrows=20,  # or tqdm shows nothing where a terminal does not tell its height
             miniters=0,
             desc=f"{self._summary()}, starting",
             bar_format="{percentage:3.0f}%|{bar}| {desc}",

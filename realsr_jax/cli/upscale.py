@@ -33,7 +33,7 @@ Network
   --ensemble_weights=W  how much each of several networks counts, such as 2,1,1 (equal)
   --noround_each        average several networks' results in float, not rounded to 8 bits first as published
   --self_ensemble       average over the eight flips and transposes: better, 8 times slower
-  --dtype=TYPE          float32, or bfloat16: faster on accelerators, nearly the same result
+  --dtype=TYPE          float32, or bfloat16 for accelerators, within a grey level of it
   --guided_filter       smooth the result with the published guided filter
   --config=NAME         a whole run, by bundled name or path of a Python file; with --weights, these
                         directories take the place of the configuration's

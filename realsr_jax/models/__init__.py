@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelConfig, OADDetConfig
 from realsr_jax.models.drln import DRLN
 from realsr_jax.models.edsr import EDSR
-from realsr_jax.models.oaddet import DeepOADDet, OADDet
+from realsr_jax.models.oaddet import OADDet
 
-__all__ = ["DRLN", "EDSR", "DeepOADDet", "OADDet", "build_model"]
+__all__ = ["DRLN", "EDSR", "OADDet", "build_model"]
 
 _MODULES: dict[type, type[nn.Module]] = {
     OADDetConfig: OADDet,
-    DeepOADDetConfig: DeepOADDet,
+    DeepOADDetConfig: OADDet,
     EDSRConfig: EDSR,
     DRLNConfig: DRLN,
 }

@@ -89,55 +89,29 @@ class _DynamicFilter(nn.Module):
         return ops.dynamic_filter(image, kernels)
 
 
-def _upscale(config, lr, head, filters, dtype) -> jax.Array:
-    """The steps that both networks share, from the LR image to the merged result."""
-    enlarged = ops.resize_bicubic(lr, config.scale) - RGB_MEAN
-    features = _Body(config.n_resblocks, config.n_feats, config.scale, dtype, name="body")(enlarged)
-    image = head(enlarged)
-    filtered = jnp.concatenate([filter_(image, features) for filter_ in filters], axis=-1)
-    x = nn.relu(Conv(config.n_feats, edge_padding=True, name="tail1")(filtered))
-    return Conv(3, edge_padding=True, name="tail2")(x) + RGB_MEAN
-
-
 class OADDet(nn.Module):
-    """OADDet on images of 0..255.
+    """OADDet, or Deep-OADDet with its configuration, on images of 0..255.
 
     Attributes:
-        config: sizes.
+        config: which of the two, and its sizes.
         dtype: type of the arithmetic on features.
     """
 
-    config: OADDetConfig
+    config: OADDetConfig | DeepOADDetConfig
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
         """Upscales float32 [n, h, w, 3] to float32 [n, h*scale, w*scale, 3]."""
-        head = _OADDetHead(self.config.n_feats, self.dtype, name="head")
-        filters = [
-            _DynamicFilter(size, hidden, self.dtype, name=f"filter_{size}")
-            for size, hidden in ((5, 64), (7, 64), (3, 64))
+        config = self.config
+        is_deep = isinstance(config, DeepOADDetConfig)
+        enlarged = ops.resize_bicubic(lr, config.scale) - RGB_MEAN
+        features = _Body(config.n_resblocks, config.n_feats, config.scale, self.dtype, name="body")(enlarged)
+        head = _DeepOADDetHead if is_deep else _OADDetHead
+        image = head(config.n_feats, self.dtype, name="head")(enlarged)
+        filtered = [
+            _DynamicFilter(size, hidden, self.dtype, name=f"filter_{size}")(image, features)
+            for size, hidden in ((5, 64), (7, 96 if is_deep else 64), (3, 64))
         ]
-        return _upscale(self.config, lr, head, filters, self.dtype)
-
-
-class DeepOADDet(nn.Module):
-    """Deep-OADDet on images of 0..255.
-
-    Attributes:
-        config: sizes.
-        dtype: type of the arithmetic on features.
-    """
-
-    config: DeepOADDetConfig
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, lr: jax.Array) -> jax.Array:
-        """Upscales float32 [n, h, w, 3] to float32 [n, h*scale, w*scale, 3]."""
-        head = _DeepOADDetHead(self.config.n_feats, self.dtype, name="head")
-        filters = [
-            _DynamicFilter(size, hidden, self.dtype, name=f"filter_{size}")
-            for size, hidden in ((5, 64), (7, 96), (3, 64))
-        ]
-        return _upscale(self.config, lr, head, filters, self.dtype)
+        x = Conv(config.n_feats, edge_padding=True, name="tail1")(jnp.concatenate(filtered, axis=-1))
+        return Conv(3, edge_padding=True, name="tail2")(nn.relu(x)) + RGB_MEAN
