@@ -134,8 +134,8 @@ class Upscaler:
         flips_in_sequence = per_device < len(_FLIPS)
         if self_ensemble and not flips_in_sequence:
             per_device //= len(_FLIPS)
+        self._per_device = per_device
         self._n_devices = len(devices)
-        self._batch = per_device * len(devices)
         self._leaf_shapes: set[tuple[int, int]] = set()
 
         mesh = Mesh(np.array(devices), (_AXIS,))
@@ -147,7 +147,7 @@ class Upscaler:
         model = build_model(model_config, dtype=jnp.dtype(dtype))
 
         def upscale_leaves(params, leaves, row_weights, column_weights):
-            # On GPUs JAX's default for float32 is TF32, which is off by whole grey levels.
+            # On GPUs JAX's default for float32 is TF32, which keeps only 10 bits after the binary point.
             with jax.default_matmul_precision("float32"):
                 return contribute(
                     lambda lr: jnp.asarray(model.apply({"params": params}, lr)),
@@ -212,15 +212,15 @@ class Upscaler:
     def _batch_for(self, plan: Plan, tiling: Tiling) -> int:
         """Returns how many leaves run at once; for leaves of the image's own shape what suits them."""
         if isinstance(tiling, UniformTiles):
-            return self._batch
+            return self._per_device * self._n_devices
         self._leaf_shapes.add(plan.leaf_shape)
         if len(self._leaf_shapes) > _MOST_LEAF_SHAPES:
             self._run.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
             self._leaf_shapes = {plan.leaf_shape}
         h, w = plan.leaf_shape
-        by_memory = self._batch // self._n_devices * UniformTiles.size**2 // (h * w)
+        by_memory = self._per_device * UniformTiles.size**2 // (h * w)
         by_image = -(-len(plan.leaves) // self._n_devices)
-        return max(1, min(by_memory, by_image, self._batch // self._n_devices)) * self._n_devices
+        return max(1, min(by_memory, by_image, self._per_device)) * self._n_devices
 
     def _dispatch(self, lr: np.ndarray, plan: Plan, indices: list[tuple[int, int]], batch: int) -> jax.Array:
         filled = indices + indices[-1:] * (batch - len(indices))
