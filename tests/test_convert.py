@@ -455,7 +455,8 @@ def test_refuses_missing_source_and_folder(command):
 
 
 def test_converts_only_weights_back(command, source):
-    assert "edsr.pt: no such weights directory" in command.refuse(1, source.name, "out.pt", "--to_torch")
+    assert "edsr.pt: is a file" in command.refuse(2, source.name, "out.pt", "--to_torch")
+    assert "expected a name that ends in" in command.refuse(2, ".", "out.onnx", "--to_torch")
     assert command.convert(source.name) == 0
     message = command.refuse(2, "weights", "out.pt", "--to_torch", "--padding=zero")
     assert message.startswith("--padding has no meaning with --to_torch")

@@ -243,7 +243,7 @@ def test_missing_description(weights):
     for load in (read_description, load_weights):
         assert "holds no model.json; make one with realsr-convert" in refusal(load, weights)
         assert "no such weights directory" in refusal(load, weights / "nowhere")
-        assert "no such weights directory" in refusal(load, weights / "params" / "_METADATA")
+        assert "_METADATA: is a file; convert it first" in refusal(load, weights / "params" / "_METADATA")
     (weights / "model.json").mkdir()
     assert "model.json: cannot be read (Is a directory)" in refusal(load_weights, weights)
 
