@@ -62,8 +62,6 @@ def _main(values: flags.FlagValues) -> int:
                 raise command.UsageError(f"--{name} has no meaning with --to_torch: {source} tells it")
         if source.is_file():
             raise command.UsageError(f"{source}: is a file; to convert a checkpoint, leave out --to_torch")
-        if target.suffix not in (".pt", ".pth", ".safetensors"):
-            raise command.UsageError(f"{target}: expected a name that ends in .pt, .pth or .safetensors")
         _convert_back(source, target)
     else:
         if source.is_dir():
@@ -118,8 +116,8 @@ def _convert_back(source: Path, target: Path) -> None:
     from .rules import to_torch
     from .writer import write_safetensors, write_torch
 
-    if target.is_dir():
-        raise command.UsageError(f"{target}: is a directory, expected a file to write")
+    if target.is_dir() or target.suffix not in (".pt", ".pth", ".safetensors"):
+        raise command.UsageError(f"{target}: expected a file to write, named .pt, .pth or .safetensors")
     config, params = load_weights(source)
     write = write_safetensors if target.suffix == ".safetensors" else write_torch
     target.parent.mkdir(parents=True, exist_ok=True)

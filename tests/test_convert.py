@@ -456,13 +456,13 @@ def test_refuses_missing_source_and_folder(command):
 
 def test_converts_only_weights_back(command, source):
     assert "edsr.pt: is a file" in command.refuse(2, source.name, "out.pt", "--to_torch")
-    assert "expected a name that ends in" in command.refuse(2, ".", "out.onnx", "--to_torch")
+    assert "out.onnx: expected a file to write, named .pt" in command.refuse(2, ".", "out.onnx", "--to_torch")
     assert command.convert(source.name) == 0
     message = command.refuse(2, "weights", "out.pt", "--to_torch", "--padding=zero")
     assert message.startswith("--padding has no meaning with --to_torch")
     (command.folder / "folder").mkdir()
     message = command.refuse(2, "weights", "folder", "--to_torch", "--overwrite")
-    assert message.endswith("folder: is a directory, expected a file to write")
+    assert "folder: expected a file to write" in message
 
 
 @pytest.mark.parametrize(
