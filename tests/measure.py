@@ -78,8 +78,8 @@ def memory(tile: int) -> None:
 
 def bfloat16(weights: str, photos: list[str]) -> None:
     """Prints how far bfloat16 is from float32 on photos, in grey levels."""
-    precise = realsr_jax.load_upscaler(weights)
-    coarse = realsr_jax.load_upscaler(weights, dtype="bfloat16")
+    precise = realsr_jax.load_upscaler(weights, tile_size=None)
+    coarse = realsr_jax.load_upscaler(weights, tile_size=None, dtype="bfloat16")
     for path in photos:
         lr = images.read_photo(path).network_input()
         difference = coarse(lr) - precise(lr)
