@@ -27,7 +27,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, edge_padding: bool = False, dilat
     if edge_padding:
         x = jnp.pad(x, ((0, 0), (top, top), (left, left), (0, 0)), mode="edge")
     # On the edge-padded input "SAME" only adds a border that is cut off again: XLA's CPU convolution is
-    # four times slower with "VALID" at 128 channels and more.
+    # several times slower with "VALID".
     y = jax.lax.conv_general_dilated(
         x,
         kernel,
