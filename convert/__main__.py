@@ -56,6 +56,14 @@ def _main(values: flags.FlagValues) -> int:
         raise command.UsageError(f"{source}: no such file or directory")
     if target.exists() and not values.overwrite:
         raise command.UsageError(f"{target}: exists already; pass --overwrite to replace it")
+    try:
+        _dispatch(source, target, values)
+    except OSError as error:
+        raise ValueError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return 0
+
+
+def _dispatch(source: Path, target: Path, values: flags.FlagValues) -> None:
     if values.to_torch:
         for name in ("model", "scale", "padding", "res_scale"):
             if values[name].value is not None:
@@ -69,7 +77,6 @@ def _main(values: flags.FlagValues) -> int:
         if target.exists() and not is_weights(target):
             raise command.UsageError(f"{target}: is no weights directory, so --overwrite does not replace it")
         _convert(source, target, values)
-    return 0
 
 
 def _convert(source: Path, target: Path, values: flags.FlagValues) -> None:

@@ -53,11 +53,19 @@ def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
     """
     try:
         config = _from_config(values) if values.config is not None else _from_flags(values)
-        scales = [bicubic_scale(run.weights) or read_description(run.weights).scale for run in config.runs]
     except UsageError:
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
+    scales: list[int] = []
+    problems: list[str] = []
+    for run in config.runs:
+        try:
+            scales.append(bicubic_scale(run.weights) or read_description(run.weights).scale)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("; ".join(problems))
     if len(set(scales)) > 1:
         parts = (f"{run.weights} by {scale}" for run, scale in zip(config.runs, scales, strict=True))
         raise UsageError(f"networks of different scales cannot be averaged: {', '.join(parts)}")
@@ -141,7 +149,8 @@ def _from_config(values: flags.FlagValues) -> InferenceConfig:
         if len(directories) != len(config.runs):
             raise UsageError(
                 f"--weights names {len(directories)} directories, "
-                f"--config={values.config} needs {len(config.runs)}"
+                f"--config={values.config} needs {len(config.runs)}, "
+                f"in place of {', '.join(run.weights for run in config.runs)}"
             )
         runs = zip(config.runs, directories, strict=True)
         config = dataclasses.replace(
