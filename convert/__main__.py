@@ -1,7 +1,6 @@
 """``realsr-convert``: PyTorch checkpoint to weights directory and back."""
 
 import dataclasses
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,14 @@ from absl import flags
 
 from realsr_jax.cli import command
 from realsr_jax.config import EDSRConfig, ModelConfig
-from realsr_jax.weights import ARCHITECTURES, architecture_name, is_weights, load_weights, save_weights
+from realsr_jax.weights import (
+    ARCHITECTURES,
+    architecture_name,
+    is_weights,
+    load_weights,
+    save_weights,
+    sha256_of,
+)
 
 _HELP = """\
 realsr-convert: turns a PyTorch checkpoint into a weights directory, or a weights directory into a checkpoint.
@@ -93,8 +99,7 @@ def _convert(source: Path, target: Path, values: flags.FlagValues) -> None:
         check(config, state_dict)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
-    with source.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_of(source)
     provenance = {"source": source.name, "sha256": sha256}
     if sha256 in OFFICIAL_EDSR:
         provenance["known_as"] = OFFICIAL_EDSR[sha256]

@@ -68,7 +68,7 @@ def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: di
             "fields": dataclasses.asdict(config),
             "provenance": provenance | {"date": datetime.date.today().isoformat()},
             "files": {
-                file.relative_to(staging).as_posix(): _sha256(file)
+                file.relative_to(staging).as_posix(): sha256_of(file)
                 for file in sorted(staging.rglob("*"))
                 if file.is_file()
             },
@@ -95,7 +95,8 @@ def _move_into_place(staging: Path, path: Path) -> None:
     shutil.rmtree(retired)
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """Returns the sha256 of a file's content, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -187,7 +188,7 @@ def _check_files(path: Path, digests: dict[str, str]) -> None:
     """Finds damage in the files of a weights directory, part of which Orbax would load as other numbers."""
     for name, digest in digests.items():
         try:
-            is_intact = _sha256(path / name) == digest
+            is_intact = sha256_of(path / name) == digest
         except OSError as error:
             raise WeightsError(f"{path}: its file {name} cannot be read ({error.strerror})") from error
         if not is_intact:
