@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 
-def _require(condition: bool, config: object, field: str, expected: str) -> None:
+def require(condition: bool, config: object, field: str, expected: str) -> None:
+    """Raises ValueError naming a configuration, its field and what was expected, unless `condition` holds."""
     if not condition:
         actual = getattr(config, field)
         raise ValueError(f"{type(config).__name__}: {field} is {actual!r}, expected {expected}")
@@ -31,10 +32,10 @@ class _OADDetSizes:
 
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""
-        _require(self.n_resblocks >= 1, self, "n_resblocks", "at least 1")
-        _require(self.scale in (2, 3, 4), self, "scale", "2, 3 or 4")
-        _require(self.n_feats >= 8, self, "n_feats", "at least 8, since channel attention reduces by 8")
-        _require(
+        require(self.n_resblocks >= 1, self, "n_resblocks", "at least 1")
+        require(self.scale in (2, 3, 4), self, "scale", "2, 3 or 4")
+        require(self.n_feats >= 8, self, "n_feats", "at least 8, since channel attention reduces by 8")
+        require(
             self.n_feats % self.scale**2 == 0,
             self,
             "n_feats",
@@ -93,10 +94,10 @@ class EDSRConfig:
 
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""
-        _require(self.n_resblocks >= 1, self, "n_resblocks", "at least 1")
-        _require(self.n_feats >= 1, self, "n_feats", "at least 1")
-        _require(self.scale in (2, 3, 4), self, "scale", "2, 3 or 4")
-        _require(self.res_scale > 0, self, "res_scale", "more than 0")
+        require(self.n_resblocks >= 1, self, "n_resblocks", "at least 1")
+        require(self.n_feats >= 1, self, "n_feats", "at least 1")
+        require(self.scale in (2, 3, 4), self, "scale", "2, 3 or 4")
+        require(self.res_scale > 0, self, "res_scale", "more than 0")
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -114,7 +115,7 @@ class DRLNConfig:
 
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""
-        _require(self.scale in (2, 3, 4, 8), self, "scale", "2, 3, 4 or 8")
+        require(self.scale in (2, 3, 4, 8), self, "scale", "2, 3, 4 or 8")
 
 
 ModelConfig = OADDetConfig | DeepOADDetConfig | EDSRConfig | DRLNConfig
@@ -136,8 +137,8 @@ class UniformTiles:
     overlap: int = 32
 
     def __post_init__(self):
-        _require(self.size >= 8, self, "size", "at least 8")
-        _require(0 <= 2 * self.overlap <= self.size, self, "overlap", f"0 to half the tile, {self.size // 2}")
+        require(self.size >= 8, self, "size", "at least 8")
+        require(0 <= 2 * self.overlap <= self.size, self, "overlap", f"0 to half the tile, {self.size // 2}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +154,8 @@ class QuarterTiles:
     shave_size: int = 80
 
     def __post_init__(self):
-        _require(self.chop_size >= 1, self, "chop_size", "at least 1")
-        _require(self.shave_size >= 0, self, "shave_size", "at least 0")
+        require(self.chop_size >= 1, self, "chop_size", "at least 1")
+        require(self.shave_size >= 0, self, "shave_size", "at least 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,8 +236,8 @@ class ModelRun:
     weight: float = 1.0
 
     def __post_init__(self):
-        _require(len(self.tilings) > 0, self, "tilings", "at least one")
-        _require(self.weight > 0, self, "weight", "more than 0")
+        require(len(self.tilings) > 0, self, "tilings", "at least one")
+        require(self.weight > 0, self, "weight", "more than 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,5 +257,5 @@ class InferenceConfig:
     dtype: str = "float32"
 
     def __post_init__(self):
-        _require(len(self.runs) > 0, self, "runs", "at least one network")
-        _require(self.dtype in ("float32", "bfloat16"), self, "dtype", "'float32' or 'bfloat16'")
+        require(len(self.runs) > 0, self, "runs", "at least one network")
+        require(self.dtype in ("float32", "bfloat16"), self, "dtype", "'float32' or 'bfloat16'")
