@@ -312,6 +312,8 @@ class TrainConfig:
         require(self.dtype in ("float32", "bfloat16"), self, "dtype", "'float32' or 'bfloat16'")
         require(self.protocol in ("aim", "benchmark"), self, "protocol", "'aim' or 'benchmark'")
         require(self.schedule.learning_rate > 0, self.schedule, "learning_rate", "more than 0")
+        kinds = [type(term.loss).__name__ for term in self.losses]
+        require(len(set(kinds)) == len(kinds), self, "losses", "no kind of loss twice")
         for term in self.losses:
             smallest = {SSIM: 11, MSSSIM: 161}.get(type(term.loss), 1)
             require(

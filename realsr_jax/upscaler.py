@@ -143,7 +143,8 @@ class Upscaler:
             NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((_AXIS,), (None, _AXIS))
         )
         replicated = NamedSharding(mesh, PartitionSpec())
-        self._params = jax.device_put(params, replicated)
+        self._replicated = replicated
+        self.set_params(params)
         model = build_model(model_config, dtype=jnp.dtype(dtype))
 
         def upscale_leaves(params, leaves, row_weights, column_weights):
@@ -163,6 +164,10 @@ class Upscaler:
             in_shardings=(replicated, by_leaf, by_leaf_second, by_leaf_second),
             out_shardings=by_leaf,
         )
+
+    def set_params(self, params: Any) -> None:
+        """Upscales with other parameters of the same network from now on, without compiling anew."""
+        self._params = jax.device_put(params, self._replicated)
 
     def __call__(self, lr: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
         """Upscales an image.

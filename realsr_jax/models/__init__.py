@@ -20,7 +20,7 @@ _MODULES: dict[type, type[nn.Module]] = {
 }
 
 
-def build_model(config: ModelConfig, *, dtype: Any = jnp.float32) -> nn.Module:
+def build_model(config: ModelConfig, *, dtype: Any = jnp.float32, remat: bool = False) -> nn.Module:
     """Returns the network that a configuration describes.
 
     The network maps float32 [n, h, w, 3] in 0..255 to float32 [n, h*scale, w*scale, 3], not clipped.
@@ -28,9 +28,10 @@ def build_model(config: ModelConfig, *, dtype: Any = jnp.float32) -> nn.Module:
     Args:
         config: one of the model configurations.
         dtype: type of the arithmetic on features; images stay float32.
+        remat: compute each block's features again in the backward pass instead of keeping them.
 
     Raises:
         ValueError: if no such network exists.
     """
     config.validate()
-    return _MODULES[type(config)](config, dtype)
+    return _MODULES[type(config)](config, dtype, remat)

@@ -69,10 +69,12 @@ class DRLN(nn.Module):
     Attributes:
         config: the scale.
         dtype: type of the arithmetic on features.
+        remat: whether the backward pass computes each block's features again.
     """
 
     config: DRLNConfig
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
@@ -80,12 +82,13 @@ class DRLN(nn.Module):
         mean = UNIT_RGB_MEAN  # all but nothing on 0..255, but the network was trained with it
         head = Conv(FEATURES, name="head")(lr - mean).astype(self.dtype)
         group_input = compressed = head
+        block = nn.remat(_Block) if self.remat else _Block
         number = 0
         for n_blocks in GROUPS:
             gathered, x = compressed, group_input
             for _ in range(n_blocks):
                 number += 1
-                gathered = jnp.concatenate([gathered, _Block(self.dtype, name=f"block_{number}")(x)], axis=-1)
+                gathered = jnp.concatenate([gathered, block(self.dtype, name=f"block_{number}")(x)], axis=-1)
                 compressed = nn.relu(Conv(FEATURES, dtype=self.dtype, name=f"compress_{number}")(gathered))
                 x = group_input if number == BYPASSED_COMPRESSION else compressed
             group_input = compressed + group_input

@@ -19,10 +19,12 @@ class EDSR(nn.Module):
     Attributes:
         config: sizes and padding.
         dtype: type of the arithmetic on features.
+        remat: whether the backward pass computes each block's features again.
     """
 
     config: EDSRConfig
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
@@ -33,10 +35,13 @@ class EDSR(nn.Module):
             return Conv(features, edge_padding=config.edge_padding, dtype=dtype, name=name)
 
         head = conv(config.n_feats, "head", jnp.float32)(lr - RGB_MEAN).astype(self.dtype)
+        def block(_, x, i):
+            y = nn.relu(conv(config.n_feats, f"body_{i}_conv1")(x))
+            return x + config.res_scale * conv(config.n_feats, f"body_{i}_conv2")(y)
+
         x = head
         for i in range(config.n_resblocks):
-            y = nn.relu(conv(config.n_feats, f"body_{i}_conv1")(x))
-            x += config.res_scale * conv(config.n_feats, f"body_{i}_conv2")(y)
+            x = (nn.remat(block, static_argnums=2) if self.remat else block)(self, x, i)
         x = head + conv(config.n_feats, "body_end")(x)
         x = Upsampler(config.scale, edge_padding=config.edge_padding, dtype=self.dtype, name="upsample")(x)
         return conv(3, "tail", jnp.float32)(x) + RGB_MEAN

@@ -25,15 +25,22 @@ from realsr_jax.layers import (
 )
 
 
+def _block(module: type[nn.Module], remat: bool) -> Any:
+    """Returns a module's class, whose features the backward pass computes again if asked to."""
+    return nn.remat(module) if remat else module
+
+
 class _OADDetHead(nn.Module):
     features: int
     dtype: Any
+    remat: bool
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         x = Conv(self.features, (5, 5), edge_padding=True, name="enter")(image).astype(self.dtype)
+        extract = _block(FeatureExtraction, self.remat)
         for i in range(3):
-            x = FeatureExtraction(self.dtype, name=f"extract_{i}")(leaky_relu(x))
+            x = extract(self.dtype, name=f"extract_{i}")(leaky_relu(x))
         x = leaky_relu(ChannelAttention(name="attention")(x))
         return image + Conv(3, (1, 1), name="exit")(x)
 
@@ -41,13 +48,15 @@ class _OADDetHead(nn.Module):
 class _DeepOADDetHead(nn.Module):
     features: int
     dtype: Any
+    remat: bool
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         x = Conv(self.features, (5, 5), edge_padding=True, name="enter")(image).astype(self.dtype)
         x = leaky_relu(x)
+        module = _block(OrientationAwareModule, self.remat)
         for i in range(6):
-            x = OrientationAwareModule(attention=i >= 2, dtype=self.dtype, name=f"module_{i}")(x)
+            x = module(attention=i >= 2, dtype=self.dtype, name=f"module_{i}")(x)
         x = leaky_relu(ChannelAttention(name="attention")(x))
         return image + Conv(3, (3, 3), edge_padding=True, name="exit")(x)
 
@@ -59,6 +68,7 @@ class _Body(nn.Module):
     features: int
     scale: int
     dtype: Any
+    remat: bool
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -67,10 +77,9 @@ class _Body(nn.Module):
 
         x = conv("enter", jnp.float32)(ops.space_to_depth(image, self.scale)).astype(self.dtype)
         first_attention = self.n_modules // 4 * 3
+        module = _block(OrientationAwareModule, self.remat)
         for i in range(self.n_modules):
-            x = OrientationAwareModule(attention=i >= first_attention, dtype=self.dtype, name=f"module_{i}")(
-                x
-            )
+            x = module(attention=i >= first_attention, dtype=self.dtype, name=f"module_{i}")(x)
         x = ops.pixel_shuffle(conv("end")(x), self.scale)
         return nn.relu(conv("tail2")(nn.relu(conv("tail1")(x))))
 
@@ -95,10 +104,12 @@ class OADDet(nn.Module):
     Attributes:
         config: which of the two, and its sizes.
         dtype: type of the arithmetic on features.
+        remat: whether the backward pass computes each module's features again.
     """
 
     config: OADDetConfig | DeepOADDetConfig
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
@@ -106,11 +117,12 @@ class OADDet(nn.Module):
         config = self.config
         is_deep = isinstance(config, DeepOADDetConfig)
         enlarged = ops.resize_bicubic(lr, config.scale) - RGB_MEAN
-        features = _Body(config.n_resblocks, config.n_feats, config.scale, self.dtype, name="body")(enlarged)
+        body = _Body(config.n_resblocks, config.n_feats, config.scale, self.dtype, self.remat, name="body")
+        features = body(enlarged)
         head = _DeepOADDetHead if is_deep else _OADDetHead
-        image = head(config.n_feats, self.dtype, name="head")(enlarged)
+        image = head(config.n_feats, self.dtype, self.remat, name="head")(enlarged)
         filtered = [
-            _DynamicFilter(size, hidden, self.dtype, name=f"filter_{size}")(image, features)
+            _block(_DynamicFilter, self.remat)(size, hidden, self.dtype, name=f"filter_{size}")(image, features)
             for size, hidden in ((5, 64), (7, 96 if is_deep else 64), (3, 64))
         ]
         x = Conv(config.n_feats, edge_padding=True, name="tail1")(jnp.concatenate(filtered, axis=-1))

@@ -1,0 +1,225 @@
+"""``realsr-evaluate``: scores a network, or a folder of results, against true images."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from realsr_jax.cli import command
+from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags, read_paths
+from realsr_jax.config import InferenceConfig, bicubic_scale
+from realsr_jax.weights import read_description
+
+if TYPE_CHECKING:
+    from realsr_jax.cli.image_pairs import Matched
+    from realsr_jax.cli.scoring import Upscale
+    from realsr_jax.evaluation import Evaluation
+
+_HELP = """\
+realsr-evaluate: scores a network, or a folder of results, against true images.
+
+  realsr-evaluate --lr=valid/LR --hr=valid/HR --weights=weights/oaddet --report=report
+  realsr-evaluate --lr=Set5/LR_bicubic/X2 --hr=Set5/HR_X2 --weights=bicubic --protocol=benchmark
+  realsr-evaluate --sr=results --hr=valid/HR --scale=2 --json=scores.json
+
+Files (files and folders, comma-separated; matched by name, less endings such as _HR, _LR, _SR, x2, _x2)
+  --hr=PATHS            true images; what they have beyond a multiple of the scale is cut off, below and right
+  --lr=PATHS            small images: what the network upscales; beside --sr, for the bicubic baseline
+  --sr=PATHS            restored images, in place of a network
+  --scale=N             beside --sr without --lr: the factor between LR and HR
+
+Scores (on 8-bit values; 16 bits are rounded, transparency is ignored)
+  --protocol=NAME       aim: SSIM of RGB, a border of scale + 6 pixels is left out, the AIM score decides
+                        benchmark, as for Set5: SSIM of the luma, a border of scale, PSNR-Y decides
+  --border=N            leave out N pixels on each side instead
+
+Output
+  --json=FILE           all figures; what is infinite, as of identical images, is the string "inf"
+  --report=DIR          index.html with figures and pictures, about 1 MB a megapixel: before/after slider,
+                        zoom on the region of the greatest error; one file, to be opened from anywhere
+
+Network
+  --weights=DIRS        weights directory made by realsr-convert; several, comma-separated, are averaged;
+                        'bicubic' is plain interpolation by 2 ('bicubic_x4' by 4)
+  --ensemble_weights=W  how much each of several networks counts, such as 2,1,1 (equal)
+  --noround_each        average several networks' results in float, not rounded to 8 bits first as published
+  --self_ensemble       average over the eight flips and transposes: better, 8 times slower
+  --dtype=TYPE          float32, or bfloat16 for accelerators, within a grey level of it
+  --guided_filter       smooth the result with the published guided filter
+  --config=NAME         a whole run, by bundled name or path of a Python file; with --weights, these
+                        directories take the place of the configuration's
+
+Tiles (LR pixels; several sizes, comma-separated, are averaged: crop-ensemble)
+  --tile_size=N         side of uniform tiles (256); 0 runs the whole image in one pass
+  --tile_overlap=N      what neighbouring tiles share, blended (32)
+  --chop_size=N         the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10
+  --shave_size=N        by how much quarters reach past the half (80)
+  --tile_batch=N        tiles that a device runs at once (1 on CPUs, 4 on accelerators)
+
+Exit status: 0 if every image was scored, 1 if one was not, 2 if the command line is wrong.
+"""
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+    for role in ("hr", "lr", "sr"):
+        flags.DEFINE_list(role, None, f"{role.upper()} files and folders.", flag_values=values)
+    flags.DEFINE_integer("scale", None, "Factor between LR and HR.", lower_bound=1, flag_values=values)
+    flags.DEFINE_enum("protocol", "aim", ["aim", "benchmark"], "Rules.", flag_values=values)
+    flags.DEFINE_integer("border", None, "Pixels left out.", lower_bound=0, flag_values=values)
+    flags.DEFINE_string("json", None, "File for all figures.", flag_values=values)
+    flags.DEFINE_string("report", None, "Folder for the page.", flag_values=values)
+    define_inference_flags(values)
+
+
+def _main(values: flags.FlagValues) -> int:
+    inputs = {role: paths for role in ("hr", "lr", "sr") if (paths := read_paths(values, role))}
+    config = _read_config(values, inputs)
+    json_path, report = _output_path(values, "json"), _output_path(values, "report")
+
+    from realsr_jax.cli.image_pairs import match_images
+
+    matched = match_images(inputs)
+    plan = _make_plan(values, inputs, config, matched)
+    for problem in matched.problems:
+        command.complain("realsr-evaluate", problem)
+    upscale, interpolate = (
+        _load(config, plan, tile_batch=values.tile_batch) if "lr" in inputs else (None, None)
+    )
+
+    from realsr_jax.cli.scoring import score_pairs
+    from realsr_jax.report_page import ReportPage, write_whole
+
+    page = None if report is None else ReportPage(border=plan.border)
+    done, problems = score_pairs(matched.pairs, plan, upscale=upscale, interpolate=interpolate, page=page)
+    problems = [*matched.problems, *problems]
+    if json_path is not None:
+        write_whole(json_path, _to_json(done, problems))
+    if page is not None and report is not None and done.results:
+        command.say(f"report: {page.write(report, done)}")
+    return 1 if problems else 0
+
+
+def _read_config(values: flags.FlagValues, inputs: Mapping[str, Sequence[str]]) -> InferenceConfig | None:
+    """Returns the networks to score, or None if there are results already.
+
+    Raises:
+        UsageError: if flags are missing or contradict each other.
+    """
+    if "hr" not in inputs:
+        raise command.UsageError("--hr is missing: name the true images or their folder")
+    if "sr" in inputs:
+        network = flags.FlagValues()
+        define_inference_flags(network)
+        for name in network:
+            if values[name].present:
+                raise command.UsageError(f"--{name} runs a network, which cannot stand beside --sr")
+        return None
+    if "lr" not in inputs:
+        raise command.UsageError("name --lr and --weights to score a network, or --sr to score its results")
+    if values.scale is not None:
+        raise command.UsageError("--scale cannot stand beside --weights or --config, which decide it")
+    return read_inference_flags(values)
+
+
+def _make_plan(
+    values: flags.FlagValues,
+    inputs: Mapping[str, Sequence[str]],
+    config: InferenceConfig | None,
+    matched: "Matched",
+) -> "Evaluation":
+    """Returns an evaluation without results; scale and border from wherever they can be known."""
+    from realsr_jax.cli.scoring import find_scale
+    from realsr_jax.evaluation import Evaluation, Protocol
+
+    if config is not None:
+        first = config.runs[0].weights
+        scale = bicubic_scale(first) or read_description(first).scale
+        subject = ",".join(run.weights for run in config.runs)
+    else:
+        scale = find_scale(matched.pairs) if values.scale is None and "lr" in inputs else values.scale
+        subject = ",".join(inputs["sr"])
+    protocol, border = Protocol(values.protocol), values.border
+    if border is None:
+        if scale is None:
+            raise command.UsageError(
+                "the scale, on which the border depends, is unknown: pass --scale, --lr or --border"
+            )
+        border = protocol.border(scale)
+    return Evaluation(subject, protocol, scale, border, (), matched.n_images)
+
+
+def _output_path(values: flags.FlagValues, name: str) -> Path | None:
+    """Returns where a file or folder is to be written, if anywhere.
+
+    Raises:
+        UsageError: if that will not work, which is better known before hours of work than after.
+    """
+    text = values[name].value
+    if not text:
+        return None
+    path = Path(os.path.expanduser(text))
+    shown = f"--{name}={text}"
+    if name == "json" and path.is_dir():
+        raise command.UsageError(f"{shown}: is a folder; name a file")
+    if name == "report" and path.exists() and not path.is_dir():
+        raise command.UsageError(f"{shown}: is a file; name a folder")
+    if not path.absolute().parent.is_dir():
+        raise command.UsageError(f"{shown}: the folder {path.parent} does not exist")
+    if not os.access(path if path.is_dir() else path.absolute().parent, os.W_OK | os.X_OK):
+        raise command.UsageError(f"{shown}: no permission to write there")
+    return path
+
+
+def _load(
+    config: InferenceConfig | None, plan: "Evaluation", *, tile_batch: int | None
+) -> tuple["Upscale | None", "Upscale"]:
+    """Returns what makes SR of LR, if there is a network, and what interpolates."""
+    with command.ended_by_interrupt("realsr-evaluate"):
+        command.start_jax()
+        from realsr_jax.inference import BicubicUpscaler, load_inference, upscale_photo
+
+        assert plan.scale is not None
+        interpolate = functools.partial(upscale_photo, upscaler=BicubicUpscaler(plan.scale), format="PNG")
+        if config is None:
+            return None, interpolate
+        upscaler = load_inference(config, tile_batch=tile_batch)
+    upscale = functools.partial(
+        upscale_photo, upscaler=upscaler, format="PNG", guided_filter=config.guided_filter
+    )
+    return upscale, interpolate
+
+
+def _to_json(done: "Evaluation", problems: Sequence[str]) -> str:
+    from realsr_jax.evaluation import as_json
+
+    document = {
+        "subject": done.subject,
+        "protocol": done.protocol,
+        "scale": done.scale,
+        "border": done.border,
+        "ssim_of": done.protocol.ssim_of,
+        "n_images": done.n_images,
+        "n_scored": len(done.results),
+        "means": {name: as_json(scores) for name, scores in done.means().items()},
+        "images": [
+            {"name": result.name, "scores": as_json(result.scores)}
+            | ({} if result.bicubic is None else {"bicubic": as_json(result.bicubic)})
+            for result in done.results
+        ],
+        "problems": list(problems),
+    }
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    return command.run("realsr-evaluate", _HELP, _define_flags, _main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,202 @@
+"""Batches of random crops, each a pure function of the seed and its number."""
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import grain
+import numpy as np
+from absl import flags
+
+from realsr_jax.data.pairs import Pairs
+
+_ORDER, _CROP = 0, 1  # streams of random numbers
+_BATCHES_AHEAD: Final = 4
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """What makes a process's sample of its number."""
+
+    pairs: Pairs
+    patch_size: int
+    batch_size: int
+    seed: int
+    process_index: int
+    process_count: int
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        share = self.batch_size // self.process_count
+        step, place = divmod(number, share)
+        return make_sample(
+            self.pairs,
+            step * self.batch_size + self.process_index * share + place,
+            patch_size=self.patch_size,
+            seed=self.seed,
+        )
+
+
+def make_batches(
+    pairs: Pairs,
+    *,
+    patch_size: int,
+    batch_size: int,
+    n_steps: int,
+    seed: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+    read_threads: int = 2,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Makes the batches of the steps `start` to `n_steps - 1`.
+
+    Every epoch over the images has a random order of its own. A batch depends on the seed and its step only,
+    so that a run resumes by starting at its step.
+
+    Args:
+        pairs: the images, all at least as large as a patch.
+        patch_size: side of a patch in HR pixels.
+        batch_size: patches per step, over all processes.
+        n_steps: steps of the whole run.
+        seed: of order, crops and flips.
+        start: the first step.
+        process_index: which block of each batch is made here.
+        process_count: into how many blocks of equal size batches are cut.
+        workers: processes that make batches; 0 makes them in threads of this one. They end with the iterator.
+        read_threads: threads per process that makes batches.
+
+    Returns:
+        An iterator of ``{"lr": uint8 [b, p / scale, p / scale, 3], "hr": uint8 [b, p, p, 3]}`` where b is
+        `batch_size / process_count`. Its `close` ends it early.
+
+    Raises:
+        ValueError: if patches or batches cannot be cut like this.
+    """
+    if patch_size < 1 or patch_size % pairs.scale:
+        raise ValueError(f"patch_size is {patch_size}, expected a multiple of the scale, {pairs.scale}")
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(f"batch_size is {batch_size}, expected a multiple of the processes, {process_count}")
+    if pairs.sizes.min() * pairs.scale < patch_size:
+        raise ValueError(
+            f"patch_size is {patch_size}, but an image has {pairs.sizes.min() * pairs.scale} pixels"
+        )
+    share = batch_size // process_count
+    samples = _Samples(pairs, patch_size, batch_size, seed, process_index, process_count)
+    dataset = grain.MapDataset.range(n_steps * share).map(samples).batch(share)[start:]
+    options = grain.ReadOptions(read_threads, max(_BATCHES_AHEAD, read_threads))
+    batches = dataset.to_iter_dataset(options)
+    if workers:
+        _let_grain_read_its_flags()
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(workers, per_worker_buffer_size=_BATCHES_AHEAD), _start_worker
+        )
+    return _Batches(iter(batches))
+
+
+class _Batches(Iterator[dict[str, np.ndarray]]):
+    """Batches as plain arrays. Workers end when this is closed or dropped, and when the program ends."""
+
+    def __init__(self, batches: grain.DatasetIterator) -> None:
+        self._open = [batches]
+        self.close = weakref.finalize(self, _close, self._open)
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if not self._open:
+            raise StopIteration
+        # Copied, as Grain's arrays are in shared memory, which must not outlive Grain.
+        return {name: np.array(images) for name, images in next(self._open[0]).items()}
+
+
+def _close(batches: list[grain.DatasetIterator]) -> None:
+    """Closes an iterator and lets go of it, as it would complain if it were deleted after Grain's modules."""
+    batches.pop().close()
+
+
+def _let_grain_read_its_flags() -> None:
+    """Gives Grain's own flags their defaults, which it insists on, where no command line was parsed."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Lets a worker end with its parent only: Ctrl-C is the parent's matter, and so is its sudden death."""
+    del index, count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
+
+
+# ---------------------------------------------------------------------------------------------- samples
+
+
+def make_sample(pairs: Pairs, number: int, *, patch_size: int, seed: int) -> dict[str, np.ndarray]:
+    """Makes a sample of a run: a random crop, flipped and transposed at random, LR and HR alike.
+
+    Args:
+        pairs: the images.
+        number: of the sample, counted over the whole run and all processes.
+        patch_size: side in HR pixels.
+        seed: of order, crops and flips.
+
+    Returns:
+        ``{"lr": uint8 [p / scale, p / scale, 3], "hr": uint8 [p, p, 3]}``.
+
+    Source: the published code's ``common.get_patch`` and ``common.augment``.
+    """
+    index = _image_index(len(pairs), number, seed)
+    side = patch_size // pairs.scale
+    random = _random(seed, _CROP, number)
+    top, left = random.integers(pairs.sizes[index] - side + 1).tolist()
+    left_right, up_down, transposed = random.integers(2, size=3).tolist()
+    patches = pairs.crop(index, slice(top, top + side), slice(left, left + side))
+    if left_right:
+        patches = [patch[:, ::-1] for patch in patches]
+    if up_down:
+        patches = [patch[::-1] for patch in patches]
+    if transposed:
+        patches = [patch.swapaxes(0, 1) for patch in patches]
+    return dict(zip(("lr", "hr"), patches, strict=True))
+
+
+def batch_names(pairs: Pairs, step: int, *, batch_size: int, seed: int) -> list[str]:
+    """Names the images that the patches of a step come from, in order.
+
+    Args:
+        pairs: the images.
+        step: counted from 0.
+        batch_size: patches per step, over all processes.
+        seed: that the batches were made with.
+    """
+    numbers = range(step * batch_size, (step + 1) * batch_size)
+    return [pairs.names[_image_index(len(pairs), number, seed)] for number in numbers]
+
+
+def _image_index(n_images: int, number: int, seed: int) -> int:
+    """Which image a sample comes from; each comes once in an epoch."""
+    epoch, place = divmod(number, n_images)
+    return int(_order(n_images, epoch, seed)[place])
+
+
+@functools.lru_cache(maxsize=8)
+def _order(n_images: int, epoch: int, seed: int) -> np.ndarray:
+    return _random(seed, _ORDER, epoch).permutation(n_images)
+
+
+def _random(seed: int, stream: int, number: int) -> np.random.Generator:
+    """Random numbers that depend on these numbers only, by a counter-based generator."""
+    key = np.array([seed, stream], np.uint64)
+    counter = np.array([0, 0, number, 0], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))

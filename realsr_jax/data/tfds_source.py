@@ -1,0 +1,140 @@
+"""Data sets of TensorFlow Datasets, read without TensorFlow and without the code that built them."""
+
+import functools
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import read_only_builder
+
+from realsr_jax.data.entries import DataError, Entry, Images
+from realsr_jax.images import ImageError, read_photo
+from realsr_jax.training_config import Tfds
+
+_SIDES = ("lr", "hr")
+
+
+def list_tfds(source: Tfds, scale: int) -> list[Entry]:
+    """Lists the pairs of a prepared data set in the order in which it stores them, without reading them.
+
+    Args:
+        source: the data set, with the image features ``lr`` and ``hr``.
+        scale: of the network. A configuration's name that ends in a scale or names one between underscores,
+            as ``bicubic_x2`` and ``x2_washed`` do, must name this one.
+
+    Returns:
+        The pairs. Each reads its own record when it is loaded, in any process.
+
+    Raises:
+        DataError: if the data set is not prepared, is of another kind or scale or has no such split.
+    """
+    builder = _find(source)
+    _check(builder, source, scale)
+    directory = os.path.abspath(builder.data_path)
+    state = Path(directory, "dataset_info.json").stat()
+    return [
+        Entry(
+            name=f"{builder.info.full_name} {source.split}, record {index}",
+            fingerprint=repr((directory, state.st_size, state.st_mtime_ns, source.split, index)),
+            load=functools.partial(_load, directory, source.split, index),
+        )
+        for index in range(_count(builder, source))
+    ]
+
+
+def _find(source: Tfds) -> tfds.core.DatasetBuilder:
+    """Opens a prepared data set."""
+    data_dir = os.path.expanduser(source.data_dir) or None
+    try:
+        return read_only_builder.builder_from_files(source.name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        place = source.data_dir or "the default folder of TFDS"
+        raise DataError(f"{source.name}: not prepared in {place}; {_how_to_prepare(source)}") from error
+    except ValueError as error:  # such as a name that cannot be one
+        raise DataError(f"{source.name}: {_first_line(error)}") from error
+
+
+def _how_to_prepare(source: Tfds) -> str:
+    """Says what to run to have the data set."""
+    name, _, config = source.name.partition(":")[0].partition("/")
+    data_dir = f" --data_dir={source.data_dir}" if source.data_dir else ""
+    if name == "aim_real_sr":
+        config = f"--config={config or 'x2'} --manual_dir=FOLDER_OF_X2_X3_X4"
+        return f"run python -m realsr_jax.data.aim_real_sr {config}{data_dir}"
+    command = f"tfds build {source.name} --file_format=array_record{data_dir}"
+    return f"where TensorFlow is installed, run {command}, and copy the result if that is another machine"
+
+
+def _check(builder: tfds.core.DatasetBuilder, source: Tfds, scale: int) -> None:
+    """Raises DataError if a data set does not hold pairs of a scale that can be read in any order."""
+    stored: Any = builder.info.features
+    features = dict(stored.items()) if isinstance(stored, tfds.features.FeaturesDict) else {}
+    missing = [side for side in _SIDES if not isinstance(features.get(side), tfds.features.Image)]
+    if missing:
+        raise DataError(
+            f"{source.name}: no image feature {' and '.join(missing)}, only {', '.join(sorted(features))}"
+        )
+    formats = sorted(format.value for format in builder.info.available_file_formats())
+    if "array_record" not in formats:
+        raise DataError(
+            f"{source.name}: stored as {' and '.join(formats)}, not as array_record; remove "
+            f"{builder.data_path} and {_how_to_prepare(source)}"
+        )
+    named = re.search(r"(?:^|_)x(\d+)(?:_|$)", builder.info.config_name or "")
+    if named and int(named[1]) != scale:
+        raise DataError(f"{source.name}: pairs of scale {named[1]}, but the network's scale is {scale}")
+
+
+def _count(builder: tfds.core.DatasetBuilder, source: Tfds) -> int:
+    """Returns the number of records in a split, at least one."""
+    try:  # errors about the name of a split have many lines
+        count = builder.info.splits[source.split].num_examples
+    except (KeyError, ValueError) as error:
+        splits = ", ".join(map(str, builder.info.splits))
+        raise DataError(
+            f"{source.name}: no split {source.split!r}, only {splits} and parts such as train[:90%]"
+        ) from error
+    if count == 0:
+        raise DataError(f"{source.name}: the split {source.split!r} is empty")
+    return count
+
+
+@functools.lru_cache(maxsize=8)
+def _open(directory: str, split: str, process: int) -> Any:
+    """Opens a split for reading; `process` keeps a forked process from using its parent's files."""
+    del process
+    decoders = {side: tfds.decode.SkipDecoding() for side in _SIDES}
+    builder: Any = tfds.builder_from_directory(directory)
+    return builder.as_data_source(split, decoders=decoders)
+
+
+def _load(directory: str, split: str, index: int) -> Images:
+    """Reads and decodes a record."""
+    record = _open(directory, split, os.getpid())[index]
+    name = record.get("name")
+    where = f"{directory} {split}, record {index}" + (
+        f" ({name.decode()})" if isinstance(name, bytes) else ""
+    )
+    lr, hr = (_decode(record[side], f"{where}, {side}") for side in _SIDES)
+    return lr, hr
+
+
+def _decode(data: bytes, where: str) -> np.ndarray:
+    """Decodes an image file as uint8 [h, w, 3]; `where` tells of it in messages."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        path.write_bytes(data)
+        try:
+            image = read_photo(path).network_input()
+        except ImageError as error:
+            raise ImageError(f"{where}: {str(error).removeprefix(f'{path}: ')}") from error
+    return image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)
+
+
+def _first_line(error: Exception) -> str:
+    """Returns the first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

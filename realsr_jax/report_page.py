@@ -1,0 +1,166 @@
+"""An evaluation as one self-contained HTML page: figures, before/after slider, zoom on the greatest error."""
+
+import base64
+import dataclasses
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from realsr_jax.evaluation import Evaluation, as_json, columns
+from realsr_jax.images import Metadata, check_writable, encode
+
+REGION_SIZE: Final = 64
+_LOSSLESS_PIXELS: Final = 1 << 17
+_QUALITY: Final = 90
+_MAX_WEBP_SIDE: Final = 16383
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What the page shows of one image; uint8 [h, w, 3], all of one size.
+
+    Attributes:
+        sr: the restored image.
+        hr: the true image.
+        bicubic: the small image enlarged by plain interpolation, or None.
+    """
+
+    sr: np.ndarray
+    hr: np.ndarray
+    bicubic: np.ndarray | None = None
+
+
+class ReportPage:
+    """Collects images, encoded at once so that no pixels are kept, and writes the page."""
+
+    def __init__(self, *, border: int):
+        """Starts a page.
+
+        Args:
+            border: rows and columns that scores leave out on each side, and so does the search for errors.
+        """
+        self._border = border
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, name: str, pictures: Pictures) -> None:
+        """Adds an image.
+
+        Raises:
+            ImageError: if it is too large for a web page.
+        """
+        named = {"bicubic": pictures.bicubic, "sr": pictures.sr, "hr": pictures.hr}
+        shown = {key: image for key, image in named.items() if image is not None}
+        height, width = pictures.hr.shape[:2]
+        top, left, size = worst_region(pictures.sr, pictures.hr, border=self._border)
+        region = slice(top, top + size), slice(left, left + size)
+        is_lossless = height * width <= _LOSSLESS_PIXELS
+        self._entries.append(
+            {
+                "name": name,
+                "width": width,
+                "height": height,
+                "worst": {"x": left, "y": top, "size": size},
+                "images": {key: _data_uri(image, is_lossless=is_lossless) for key, image in shown.items()},
+                "crops": {key: _data_uri(image[region], is_lossless=True) for key, image in shown.items()}
+                if not is_lossless
+                else {},
+            }
+        )
+
+    def write(self, folder: Path, evaluation: Evaluation) -> Path:
+        """Writes ``index.html``, which appears complete or not at all; returns its path.
+
+        Args:
+            folder: made if need be.
+            evaluation: the figures, with a result for each image that was added, in the same order.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        entries = [
+            entry | {"scores": as_json(result.scores), "bicubic": result.bicubic and as_json(result.bicubic)}
+            for entry, result in zip(self._entries, evaluation.results, strict=True)
+        ]
+        document = {
+            "subject": evaluation.subject,
+            "rules": f"protocol {evaluation.protocol}, {evaluation.rules()}, {evaluation.mean_of()}",
+            "columns": [dataclasses.asdict(column) for column in columns(evaluation.protocol)],
+            "headline": evaluation.protocol.headline,
+            "means": {name: as_json(scores) for name, scores in evaluation.means().items()},
+            "images": entries,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "index.html"
+        write_whole(path, _fill_template(document))
+        return path
+
+
+def worst_region(
+    sr: np.ndarray, hr: np.ndarray, *, size: int = REGION_SIZE, border: int = 0
+) -> tuple[int, int, int]:
+    """Finds the square of the greatest squared error, the first in reading order if there are several.
+
+    Args:
+        sr: restored image, uint8 [h, w, 3].
+        hr: true image of the same shape.
+        size: side of the square; a smaller image has a smaller one.
+        border: rows and columns on each side where it cannot lie.
+
+    Returns:
+        Its top row, left column and side.
+    """
+    height, width = hr.shape[:2]
+    size = min(size, height - 2 * border, width - 2 * border)
+    inside = slice(border, height - border), slice(border, width - border)
+    error = np.square(sr[inside].astype(np.int32) - hr[inside]).sum(axis=-1, dtype=np.int64)
+    sums = np.pad(error.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    windows = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    top, left = np.unravel_index(windows.argmax(), windows.shape)
+    return int(top) + border, int(left) + border, size
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a UTF-8 file that appears complete or not at all.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave an empty file under the final name
+        os.replace(temporary, path)
+    except OSError as error:  # which names the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _data_uri(image: np.ndarray, *, is_lossless: bool) -> str:
+    """Encodes uint8 [h, w, 3] for use in a page: PNG, else WebP, or JPEG beyond what WebP holds."""
+    format = "PNG" if is_lossless else "WEBP" if max(image.shape) <= _MAX_WEBP_SIDE else "JPEG"
+    check_writable(format, width=image.shape[1], height=image.shape[0], has_alpha=False)
+    data = encode(np.ascontiguousarray(image), Metadata(), format=format, quality=_QUALITY)
+    return f"data:image/{format.lower()};base64,{base64.b64encode(data).decode()}"
+
+
+def _fill_template(document: dict[str, Any]) -> str:
+    """Puts style, script and data into the page; the data last, as it may hold anything."""
+    page, style, script = (
+        resources.files("realsr_jax").joinpath(f"report_page.{suffix}").read_text(encoding="utf-8")
+        for suffix in ("html", "css", "js")
+    )
+    # A "<" could end the script element that the data stand in; within JSON it stands in strings only.
+    data = json.dumps(document, allow_nan=False).replace("<", "\\u003c")
+    for place, content in (("/* style */", style), ("/* script */", script), ("/* data */", data)):
+        assert page.count(place) == 1
+        page = page.replace(place, content)
+    return page

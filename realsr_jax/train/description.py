@@ -1,0 +1,67 @@
+"""The configuration in a run's directory, against which a continued run is checked."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from realsr_jax.train.records import replace_text
+from realsr_jax.training_config import TrainConfig
+
+_MAY_CHANGE = frozenset(
+    {
+        "epochs",
+        "valid",
+        "dtype",
+        "remat",
+        "accumulate",
+        "max_bad_batches",
+        "skip_bad_images",
+        "checkpoint_every",
+        "log_every",
+        "workers",
+        "decoded_dir",
+    }
+)
+"""Fields that a continued run may have otherwise."""
+
+
+def check_description(config: TrainConfig, workdir: Path, *, write: bool) -> None:
+    """Compares a configuration with that of the run in a directory, and writes it there.
+
+    Args:
+        config: of the run that starts or continues.
+        workdir: its directory.
+        write: whether this process writes it.
+
+    Raises:
+        ValueError: if the directory holds another run.
+    """
+    path = workdir / "config.json"
+    wanted = describe(config)
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        found = wanted
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it to continue the run") from error
+    changed = sorted(
+        name for name in wanted if name not in _MAY_CHANGE and found.get(name) != wanted[name]
+    )
+    if changed:
+        raise ValueError(
+            f"{workdir}: holds a run with another {', '.join(changed)}; use another --workdir, which can "
+            f"start from this run with --config.start_from={workdir}"
+        )
+    if write:
+        replace_text(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def describe(config: Any) -> Any:
+    """Returns a configuration as JSON can hold it, each dataclass with its name as "class"."""
+    if dataclasses.is_dataclass(config):
+        fields = {field.name: describe(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        return {"class": type(config).__name__} | fields
+    if isinstance(config, (list, tuple)):
+        return [describe(entry) for entry in config]
+    return config

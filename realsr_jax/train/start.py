@@ -1,0 +1,65 @@
+"""The parameters with which training starts: fresh ones, or those of a network trained before."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from realsr_jax.config import ModelConfig
+from realsr_jax.models import build_model
+from realsr_jax.weights import load_weights
+
+
+def initial_params(config: ModelConfig, *, seed: int, start_from: str = "") -> tuple[Any, str]:
+    """Returns parameters for a network, and a sentence on where they come from.
+
+    Args:
+        config: the network.
+        seed: of fresh parameters.
+        start_from: a weights directory or a training run's; empty for fresh parameters only. If its scale
+            differs, the upsampler, and what else has another shape, starts afresh.
+
+    Raises:
+        ValueError: if the weights cannot be used or are of another network.
+    """
+    lr = jnp.zeros((1, 8, 8, 3))
+    fresh = jax.jit(build_model(config).init)(jax.random.key(seed), lr)["params"]
+    if not start_from:
+        return fresh, "from scratch"
+    found_config, found = load_weights(start_from)
+    if found_config == config:
+        return found, f"from {start_from}"
+    _check_same_network(found_config, config, start_from)
+    found, wanted = flatten_dict(found), flatten_dict(fresh)
+    replaced = {
+        path
+        for path in wanted
+        if found_config.scale != config.scale
+        and (path[0] == "upsample" or path not in found or found[path].shape != wanted[path].shape)
+    }
+    params = unflatten_dict({path: wanted[path] if path in replaced else found[path] for path in wanted})
+    if not replaced:
+        return params, f"from {start_from}"
+    names = sorted({"/".join(path[:-1]) for path in replaced})
+    return params, (
+        f"from {start_from}, which upscales by {found_config.scale}; afresh for {config.scale}: {', '.join(names)}"
+    )
+
+
+def _check_same_network(found: ModelConfig, wanted: ModelConfig, start_from: str) -> None:
+    """Raises ValueError unless two networks are the same but for the scale and what needs no parameters."""
+    ignored = ("scale", "res_scale", "edge_padding")
+    fields = [
+        {name: value for name, value in dataclasses.asdict(config).items() if name not in ignored}
+        for config in (found, wanted)
+    ]
+    if type(found) is not type(wanted) or fields[0] != fields[1]:
+        raise ValueError(f"{start_from}: holds {found}, but the run trains {wanted}")
+
+
+def count(params: Any) -> int:
+    """Returns the number of parameters."""
+    return sum(int(np.prod(p.shape)) for p in jax.tree.leaves(params))

@@ -1,0 +1,202 @@
+"""Which pairs of files a source stands for, and what is made of them."""
+
+import pickle
+from fractions import Fraction
+
+import golden
+import numpy as np
+import pytest
+
+from realsr_jax import images
+from realsr_jax.data import DataError, imresize
+from realsr_jax.data.sources import list_entries
+from realsr_jax.training_config import Aim, Div2k, HrFolder, PairFolder
+
+HR = golden.photo(12, 16)
+LR = golden.photo(6, 8, seed=1)
+
+
+def _write(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images.write_photo(images.Photo(pixels, None, False, images.Metadata(), "PNG"), path)
+
+
+def _loaded(source, scale=2):
+    entries, problems = list_entries(source, scale)
+    assert problems == []
+    return [entry.load() for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("lr_name", "hr_name"),
+    [
+        ("a.png", "a.png"),
+        ("a_LR.png", "a_HR.png"),
+        ("0001x2.png", "0001.png"),
+        ("b_x4.png", "b.PNG"),
+        ("b_lr_X2.png", "b_hr.png"),
+        ("box.png", "box.png"),
+        ("x2.png", "x2.png"),
+        ("a.b_LR.png", "a.b.png"),
+    ],
+)
+def test_matches_names(tmp_path, lr_name, hr_name):
+    _write(tmp_path / "lr" / lr_name, LR)
+    _write(tmp_path / "hr" / hr_name, HR)
+    ((lr, hr),) = _loaded(PairFolder(str(tmp_path / "lr"), str(tmp_path / "hr")))
+    np.testing.assert_array_equal(lr, LR)
+    np.testing.assert_array_equal(hr, HR)
+
+
+def test_patterns_match_by_what_the_star_stands_for(tmp_path):
+    for number in (3, 21):
+        _write(tmp_path / f"{number:03}L.PNG", LR + np.uint8(number))
+        _write(tmp_path / f"{number:03}H.PNG", HR + np.uint8(number))
+    (tmp_path / "notesL.txt").touch()
+    pairs = _loaded(PairFolder(f"{tmp_path}/*L.PNG", f"{tmp_path}/*H.PNG"))
+    np.testing.assert_array_equal([lr for lr, _ in pairs], [LR + np.uint8(3), LR + np.uint8(21)])
+    np.testing.assert_array_equal([hr for _, hr in pairs], [HR + np.uint8(3), HR + np.uint8(21)])
+
+
+def test_a_star_can_stand_for_a_folder_or_an_ending(tmp_path):
+    for scene in "ab":
+        _write(tmp_path / "[1]" / scene / "lr.png", LR)
+        _write(tmp_path / "[1]" / scene / "hr.png", HR)
+    assert len(_loaded(PairFolder(f"{tmp_path}/[1]/*/lr.png", f"{tmp_path}/[1]/*/hr.png"))) == 2
+    assert len(_loaded(PairFolder(f"{tmp_path}/[1]/a/l*", f"{tmp_path}/[1]/b/h*"))) == 1
+
+
+def test_files_without_partner_are_named(tmp_path):
+    for name in ("a", "b_LR", "c", "c_LR"):
+        _write(tmp_path / "lr" / f"{name}.png", LR)
+    for name in ("a_HR", "c", "d"):
+        _write(tmp_path / "hr" / f"{name}.png", HR)
+    entries, problems = list_entries(PairFolder(str(tmp_path / "lr"), str(tmp_path / "hr")), 2)
+    assert [entry.name for entry in entries] == [str(tmp_path / "hr" / "a_HR.png")]
+    ambiguous, no_hr, no_lr = sorted(problems, key=lambda line: ("no LR" in line, "no HR" in line))
+    assert "c.png" in ambiguous and "c_LR.png" in ambiguous
+    assert no_hr == f"{tmp_path}/lr/b_LR.png: no HR image has the name 'b'"
+    assert no_lr == f"{tmp_path}/hr/d.png: no LR image has the name 'd'"
+
+
+def test_clean_list(tmp_path):
+    for name in ("000001", "000002", "000003"):
+        _write(tmp_path / "X2" / "LR" / f"{name}.png", LR)
+        _write(tmp_path / "X2" / "HR" / f"{name}_HR.png", HR)
+    _write(tmp_path / "X2" / "LR" / "unmatched.png", LR)
+    clean = tmp_path / "clean.txt"
+    clean.write_text("000003.png\n\n000001.png \r\n000009.png\n")
+    entries, problems = list_entries(Aim(str(tmp_path), clean_list=str(clean)), 2)
+    assert [entry.name[-13:] for entry in entries] == ["000001_HR.png", "000003_HR.png"]
+    assert problems == [f"000009.png: named in {clean}, but there is no such image"]
+    clean.write_text("other.png\n")
+    with pytest.raises(
+        DataError, match=r"clean\.txt: names no image of this data set, such as .*000001_HR\.png"
+    ):
+        list_entries(Aim(str(tmp_path), clean_list=str(clean)), 2)
+    with pytest.raises(DataError, match=r"missing\.txt: No such file"):
+        list_entries(Aim(str(tmp_path), clean_list=str(tmp_path / "missing.txt")), 2)
+
+
+def test_aim_splits_and_captured_scale(tmp_path):
+    hr = golden.photo(18, 27)
+    for folder, pixels in (("X3/HR", hr), ("X3/LR", hr[:6, :9]), ("X2/valid/HR", HR), ("X2/valid/LR", LR)):
+        _write(tmp_path / folder / "0.png", pixels)
+    ((lr_image, hr_image),) = _loaded(Aim(str(tmp_path), captured_scale=3))
+    np.testing.assert_array_equal(lr_image, hr[:6, :9])
+    np.testing.assert_array_equal(hr_image, imresize(hr, Fraction(2, 3)))
+    np.testing.assert_array_equal(_loaded(Aim(str(tmp_path), split="valid"))[0][1], HR)
+    with pytest.raises(DataError, match=r"X2/LR: no such folder; expected AIM's LR images of scale 2"):
+        list_entries(Aim(str(tmp_path)), 2)
+
+
+@pytest.mark.parametrize("parent", ["", "DIV2K"])
+def test_div2k(tmp_path, parent):
+    for number in (1, 2, 801):
+        _write(tmp_path / parent / "HR" / f"{number:04}.png", HR)
+        _write(tmp_path / parent / "LR_bicubic" / "X2" / f"{number:04}x2.png", LR)
+    assert len(_loaded(Div2k(str(tmp_path), 1, 2))) == 2
+    assert len(_loaded(Div2k(str(tmp_path), 801, 801))) == 1
+    (tmp_path / parent / "HR" / "0002.png").unlink()
+    entries, problems = list_entries(Div2k(str(tmp_path), 1, 2), 2)
+    assert len(entries) == 1
+    assert problems == [f"{tmp_path / parent / 'HR' / '0002.png'}: no such file"]
+    with pytest.raises(DataError, match="no pair of the images 5 to 7"):
+        list_entries(Div2k(str(tmp_path), 5, 7), 2)
+
+
+def test_div2k_as_published(tmp_path):
+    for part, number in (("train", 800), ("valid", 801)):
+        _write(tmp_path / f"DIV2K_{part}_HR" / f"{number:04}.png", HR)
+        _write(tmp_path / f"DIV2K_{part}_LR_bicubic" / "X2" / f"{number:04}x2.png", LR)
+    assert len(_loaded(Div2k(str(tmp_path), 800, 801))) == 2
+    with pytest.raises(DataError, match=r"elsewhere: no DIV2K in this folder; expected HR/0001\.png"):
+        list_entries(Div2k(str(tmp_path / "elsewhere")), 2)
+
+
+@pytest.mark.parametrize("border", ["clamp", "mirror"])
+def test_hr_folder_makes_lr(tmp_path, border):
+    image = golden.photo(14, 17)
+    _write(tmp_path / "0.png", image)
+    ((lr, hr),) = _loaded(HrFolder(str(tmp_path), border=border), scale=3)
+    np.testing.assert_array_equal(hr, image[:12, :15])
+    np.testing.assert_array_equal(lr, imresize(image[:12, :15], Fraction(1, 3), border=border))
+
+
+def test_reduce_lr(tmp_path):
+    lr_image, hr_image = golden.photo(13, 17, seed=2), golden.photo(13, 17)
+    _write(tmp_path / "0L.png", lr_image)
+    _write(tmp_path / "0H.png", hr_image)
+    source = PairFolder(f"{tmp_path}/*L.png", f"{tmp_path}/*H.png", reduce_lr=True)
+    ((lr, hr),) = _loaded(source)
+    np.testing.assert_array_equal(lr, imresize(lr_image[:12, :16], Fraction(1, 2)))
+    np.testing.assert_array_equal(hr, hr_image[:12, :16])
+    _write(tmp_path / "0L.png", lr_image[:6])
+    with pytest.raises(images.ImageError, match=r"0L\.png: 17 x 6 pixels, but .*0H\.png has 17 x 13"):
+        list_entries(source, 2)[0][0].load()
+
+
+def test_other_kinds_of_images_become_8_bit_rgb(tmp_path):
+    deep = HR.astype(np.uint16) * 257 + 3
+    _write(tmp_path / "a.png", deep)
+    grey = images.Photo(np.broadcast_to(HR[..., :1], HR.shape), HR[..., 0], True, images.Metadata(), "PNG")
+    images.write_photo(grey, tmp_path / "b.png")
+    (_, of_deep), (_, of_grey) = _loaded(HrFolder(str(tmp_path)))
+    np.testing.assert_array_equal(of_deep, HR)
+    assert of_grey.dtype == np.uint8 and of_grey.shape == HR.shape
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("missing", r"missing: no such folder; expected HR images there"),
+        ("empty", r"empty: no PNG, .* files in this folder; expected HR images there"),
+        ("*.png", r"\*\.png: no image file matches this pattern; expected HR images"),
+        ("*/*.png", r"a pattern can have one star only"),
+    ],
+)
+def test_says_what_is_missing(tmp_path, place, message):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=message):
+        list_entries(HrFolder(f"{tmp_path}/{place}"), 2)
+
+
+def test_fingerprints_tell_files_and_options_apart(tmp_path):
+    _write(tmp_path / "a.png", HR)
+    _write(tmp_path / "b.png", HR)
+    entries = [
+        *list_entries(HrFolder(str(tmp_path)), 2)[0],
+        *list_entries(HrFolder(str(tmp_path), border="mirror"), 2)[0],
+        *list_entries(HrFolder(str(tmp_path)), 3)[0],
+    ]
+    assert len({entry.fingerprint for entry in entries}) == 6
+    assert list_entries(HrFolder(str(tmp_path)), 2)[0][0].fingerprint == entries[0].fingerprint
+    assert pickle.loads(pickle.dumps(entries[0])).fingerprint == entries[0].fingerprint
+
+
+def test_an_error_lists_its_problems_shortly_and_survives_pickling():
+    error = DataError("wrong:", [f"{number:02}" for number in reversed(range(60))])
+    lines = str(error).splitlines()
+    assert lines[:3] == ["wrong:", "  00", "  01"] and lines[-1] == "  and 10 more" and len(lines) == 52
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error) and copy.problems == error.problems
