@@ -35,7 +35,7 @@ class HrFolder:
     """HR images only; LR images are made of them by MATLAB's bicubic rule.
 
     Attributes:
-        hr: a folder, or a pattern with ``*``.
+        hr: a folder, or a pattern with ``*``, after which ``[0-8]`` stands for one of these characters.
         border: "clamp" repeats the border pixel, as in the classic sets; "mirror" reflects, as newer MATLAB.
     """
 

@@ -44,9 +44,10 @@ def _find_pattern(pattern: str, what: str) -> list[Keyed]:
     if "*" in after:
         raise DataError(f"{pattern}: a pattern can have one star only, such as photos/*_LR.png")
     images = []
-    for name in sorted(glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")):
+    ending = len(re.sub(r"\[[^]]+\]", "?", after))  # a class such as [0-8] stands for one character
+    for name in sorted(glob.glob(f"{glob.escape(before)}*{after}")):
         path = Path(name)
-        star = name[len(before) : len(name) - len(after)]
+        star = name[len(before) : len(name) - ending]
         if path.suffix.lower() in SUFFIXES and path.is_file():
             images.append(Keyed(_key(star if "." in after else Path(star).stem), path))
     if not images:

@@ -1,0 +1,26 @@
+"""The bundled default network: a compact EDSR for x2, trained on photos with bicubic LR images.
+
+Command: realsr-train --config=default_x2 --workdir=runs/default_x2
+Data: the 200 training photos of BSDS500 in data/bsds500/train; the 21 whose number ends in 8 validate.
+"""
+
+from realsr_jax.config import EDSRConfig
+from realsr_jax.training_config import Cosine, HrFolder, TrainConfig
+
+
+def get_config() -> TrainConfig:
+    """Returns the run."""
+    photos = "data/bsds500/train"
+    return TrainConfig(
+        model=EDSRConfig(n_resblocks=8, n_feats=64, res_scale=1.0, edge_padding=False),
+        train=(HrFolder(f"{photos}/*[0-79].jpg"),),
+        valid=HrFolder(f"{photos}/*8.jpg"),
+        schedule=Cosine(learning_rate=6e-4, warmup_steps=200),
+        ema_decay=0.998,
+        batch_size=8,
+        patch_size=64,
+        epochs=7,
+        steps_per_epoch=1000,
+        protocol="benchmark",
+        workers=0,
+    )

@@ -1,0 +1,119 @@
+"""``realsr-train``: trains a network as a configuration file says."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from realsr_jax.cli import command
+from realsr_jax.cli.inference_flags import load_config
+from realsr_jax.training_config import TrainConfig
+
+_HELP = """\
+realsr-train: trains a network on all devices; started again with the same directory, it continues.
+
+  realsr-train --config=oaddet_aim --workdir=runs/oaddet_aim
+  realsr-train --config=default_x2 --workdir=runs/mine --config.train[0].hr=photos/ --config.batch_size=32
+  realsr-train --config=my_run.py --workdir=runs/my_run --config.start_from=weights/oaddet
+
+  --config=NAME|PATH     a bundled configuration, or a Python file with get_config()
+  --config.FIELD=VALUE   overrides a field, such as --config.schedule.learning_rate=5e-5; --show lists them
+  --workdir=DIR          what the run leaves: weights in DIR/best and DIR/latest, checkpoints, log.jsonl,
+                         curves.png, tensorboard; DIR serves as --weights of the other commands
+  --show                 print the configuration, with its overrides, and stop
+
+Several hosts run the same command on a shared DIR; SLURM and Kubernetes are recognised with --distributed,
+elsewhere name the first host:
+  --distributed          take part in a run of several processes
+  --coordinator=HOST:PORT   where process 0 listens
+  --num_processes=N      how many there are
+  --process_id=I         which this is, from 0
+
+Ctrl-C and SIGTERM save a checkpoint and end the run.
+Exit status: 0 if the run is complete, 1 if it failed, 2 if the command line is wrong, 3 if it was stopped.
+"""
+
+
+def _define_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    from ml_collections import config_flags
+
+    config_flags.DEFINE_config_dataclass(
+        "config", TrainConfig(), flag_values=values, sys_argv=list(argv), parse_fn=_load
+    )
+    flags.DEFINE_string("workdir", None, "The run's directory.", flag_values=values)
+    flags.DEFINE_bool("show", False, "Print the configuration.", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "Several processes.", flag_values=values)
+    flags.DEFINE_string("coordinator", None, "Address of process 0.", flag_values=values)
+    flags.DEFINE_integer("num_processes", None, "How many.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Which.", lower_bound=0, flag_values=values)
+
+
+def _load(name: str) -> TrainConfig:
+    config = load_config(name)
+    if not isinstance(config, TrainConfig):
+        raise command.UsageError(f"--config={name}: describes no training run")
+    return config
+
+
+def _main(values: flags.FlagValues) -> int:
+    if not values["config"].present:
+        raise command.UsageError(
+            "--config is missing: name a bundled configuration, such as default_x2, or a Python file"
+        )
+    config = values.config
+    if values.show:
+        import json
+
+        from realsr_jax.train.description import describe
+
+        command.say(json.dumps(describe(config), indent=2))
+        return 0
+    if not values.workdir:
+        raise command.UsageError("--workdir is missing: name a directory for the run")
+    try:
+        config.validate()
+    except (ValueError, TypeError, AttributeError) as error:
+        raise command.UsageError(str(error)) from error
+    _join_processes(values)
+    command.start_jax()
+
+    from realsr_jax.train.loop import train
+
+    result = train(config, Path(os.path.expanduser(values.workdir)), say=command.say)
+    return 0 if result.is_complete else 3
+
+
+def _join_processes(values: flags.FlagValues) -> None:
+    """Joins the other processes of the run, if there are any."""
+    named = [name for name in ("coordinator", "num_processes", "process_id") if values[name].value is not None]
+    if not named and not values.distributed:
+        return
+    if named and len(named) < 3:
+        raise command.UsageError("--coordinator, --num_processes and --process_id must be given together")
+    import jax
+
+    try:
+        jax.distributed.initialize(
+            coordinator_address=values.coordinator,
+            num_processes=values.num_processes,
+            process_id=values.process_id,
+        )
+    except Exception as error:  # of many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise command.UsageError(
+            f"the processes cannot be joined: {reason}; give --coordinator, --num_processes and --process_id"
+        ) from error
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    arguments = sys.argv if argv is None else list(argv)
+    return command.run(
+        "realsr-train", _HELP, lambda values: _define_flags(values, arguments), _main, argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run())
