@@ -224,7 +224,7 @@ class ModelRun:
     """One network's part in a model ensemble.
 
     Attributes:
-        weights: a weights directory, or plain interpolation as `bicubic_scale` knows it.
+        weights: as `weights.load_weights` takes them, or plain interpolation as `bicubic_scale` knows it.
         tilings: one, or several whose results are averaged (crop-ensemble).
         self_ensemble: average over the eight flips and transposes.
         weight: this network's weight in the ensemble.

@@ -23,6 +23,7 @@ __all__ = [
     "Metadata",
     "Photo",
     "check_writable",
+    "encode",
     "find_photos",
     "format_of",
     "make_result",

@@ -273,7 +273,8 @@ def load_upscaler(
     Several tile or chop sizes make a crop-ensemble: their results are averaged.
 
     Args:
-        weights: a weights directory, as ``realsr-convert`` writes it.
+        weights: a weights directory, as ``realsr-convert`` writes it; a training run's directory; or the
+            name of a bundled network, "default".
         tile_size: side of uniform tiles in LR pixels, by default 256; None runs the whole image in one pass.
         tile_overlap: LR pixels that neighbouring tiles share, by default 32.
         chop_size: the published quarter tiling instead: parts below ``4 * chop_size**2`` pixels are not

@@ -26,6 +26,9 @@ ARCHITECTURES: dict[str, type[ModelConfig]] = {
 }
 """The networks by the names under which ``model.json`` and the command line know them."""
 
+BUNDLED: dict[str, Path] = {"default": Path(__file__).resolve().parent / "bundled" / "default"}
+"""Weights that are part of the package, by the names that stand for them wherever weights are asked for."""
+
 
 class WeightsError(ValueError):
     """A weights directory that cannot be used; the message is one line that names it."""
@@ -108,12 +111,21 @@ def _umask() -> int:
 
 
 def read_description(path: str | Path) -> ModelConfig:
-    """Returns the configuration of the network in a weights directory.
+    """Returns the configuration of the network in a weights directory, as `load_weights` finds it.
 
     Raises:
         WeightsError: if the directory does not exist or its ``model.json`` is missing or damaged.
     """
-    return _read_description(Path(path))[0]
+    return _read_description(_locate(path))[0]
+
+
+def _locate(path: str | Path) -> Path:
+    """Returns the weights directory that a bundled name or a training run's directory stands for."""
+    if path in BUNDLED:
+        return BUNDLED[str(path)]
+    path = Path(path)
+    choices = (path / "best", path / "latest")
+    return path if is_weights(path) else next(filter(is_weights, choices), path)
 
 
 def _read_description(path: Path) -> tuple[ModelConfig, dict[str, str]]:
@@ -152,13 +164,17 @@ def _read_description(path: Path) -> tuple[ModelConfig, dict[str, str]]:
 def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
     """Reads a weights directory.
 
+    Args:
+        path: the directory; or a training run's, of which the best weights are read, or else the latest; or
+            one of the names in `BUNDLED` (``./default`` is a directory of that name).
+
     Returns:
         The network's configuration and its parameters, float32 NumPy arrays.
 
     Raises:
         WeightsError: if the directory is missing, damaged or does not fit its description.
     """
-    path = Path(path)
+    path = _locate(path)
     config, digests = _read_description(path)
     _check_files(path, digests)
 

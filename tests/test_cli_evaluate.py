@@ -344,8 +344,7 @@ def test_report(capsys):
     ("args", "message"),
     [
         ("", "--hr is missing"),
-        ("--hr=hr", "name --lr and --weights to score a network, or --sr"),
-        ("--hr=hr --lr=lr", "--weights is missing"),
+        ("--hr=hr", "name --lr to score a network, or --sr"),
         ("--hr=hr --sr=hr", "the scale, on which the border depends, is unknown: pass --scale"),
         ("--hr=hr --sr=hr --weights=bicubic", "--weights runs a network, which cannot stand beside --sr"),
         ("--hr=hr --sr=hr --self_ensemble", "--self_ensemble runs a network"),

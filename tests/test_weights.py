@@ -396,3 +396,19 @@ def test_reads_description_without_jax(original):
     """
     process = run_python(code, original)
     assert (process.stdout, process.stderr) == (f"{CONFIG}\n", "")
+
+
+def test_a_training_run_stands_for_its_best_weights_or_else_the_latest(tmp_path):
+    latest, best = EDSRConfig(1, 4), EDSRConfig(2, 4)
+    save_weights(tmp_path / "run" / "latest", latest, params_of(latest), provenance={})
+    assert load_weights(tmp_path / "run")[0] == latest
+    save_weights(tmp_path / "run" / "best", best, params_of(best), provenance={})
+    assert load_weights(tmp_path / "run")[0] == read_description(tmp_path / "run") == best
+    assert load_weights(tmp_path / "run" / "latest")[0] == latest
+
+
+def test_the_bundled_network_is_small_and_found_by_name():
+    config, params = load_weights("default")
+    assert config.scale == 2
+    assert set(flatten_dict(params)) == set(flatten_dict(params_of(config)))
+    assert sum(file.stat().st_size for file in BUNDLED["default"].rglob("*") if file.is_file()) < 6 * 2**20

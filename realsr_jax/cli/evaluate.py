@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HELP = """\
 realsr-evaluate: scores a network, or a folder of results, against true images.
 
-  realsr-evaluate --lr=valid/LR --hr=valid/HR --weights=weights/oaddet --report=report
+  realsr-evaluate --lr=valid/LR --hr=valid/HR --report=report
   realsr-evaluate --lr=Set5/LR_bicubic/X2 --hr=Set5/HR_X2 --weights=bicubic --protocol=benchmark
   realsr-evaluate --sr=results --hr=valid/HR --scale=2 --json=scores.json
 
@@ -44,7 +44,8 @@ Output
                         zoom on the region of the greatest error; one file, to be opened from anywhere
 
 Network
-  --weights=DIRS        weights directory made by realsr-convert; several, comma-separated, are averaged;
+  --weights=DIRS        'default', the network of the package; or a weights directory, or a training run's;
+                        several, comma-separated, are averaged;
                         'bicubic' is plain interpolation by 2 ('bicubic_x4' by 4)
   --ensemble_weights=W  how much each of several networks counts, such as 2,1,1 (equal)
   --noround_each        average several networks' results in float, not rounded to 8 bits first as published
@@ -120,7 +121,7 @@ def _read_config(values: flags.FlagValues, inputs: Mapping[str, Sequence[str]]) 
                 raise command.UsageError(f"--{name} runs a network, which cannot stand beside --sr")
         return None
     if "lr" not in inputs:
-        raise command.UsageError("name --lr and --weights to score a network, or --sr to score its results")
+        raise command.UsageError("name --lr to score a network, or --sr to score its results")
     if values.scale is not None:
         raise command.UsageError("--scale cannot stand beside --weights or --config, which decide it")
     return read_inference_flags(values)

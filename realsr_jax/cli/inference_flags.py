@@ -85,11 +85,7 @@ def read_paths(values: flags.FlagValues, name: str) -> list[str]:
 
 
 def _from_flags(values: flags.FlagValues) -> InferenceConfig:
-    directories = read_paths(values, "weights")
-    if not directories:
-        raise UsageError(
-            "--weights is missing: name a weights directory made by realsr-convert, or 'bicubic'"
-        )
+    directories = read_paths(values, "weights") or ["default"]
     for directory in directories:
         if directories.count(directory) > 1:
             raise UsageError(

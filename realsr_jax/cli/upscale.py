@@ -13,7 +13,7 @@ from realsr_jax.cli.inference_flags import define_inference_flags, read_inferenc
 _HELP = """\
 realsr-upscale: upscales photos; colours, transparency, 16 bits, EXIF, colour profile and resolution are kept.
 
-  realsr-upscale --input=photos/ --output=out/ --weights=weights/oaddet
+  realsr-upscale --input=photos/ --output=out/
   realsr-upscale -i photo.jpg -o large.png --weights=weights/edsr --self_ensemble
   realsr-upscale -i photos/ -o out/ --config=aim2020_testset        (the published test-set run)
 
@@ -28,8 +28,9 @@ Files
   --quality=N           of JPEG and WebP, 1 to 100 (95)
 
 Network
-  --weights=DIRS        weights directory made by realsr-convert; several, comma-separated, are averaged;
-                        'bicubic' is plain interpolation by 2, as a baseline ('bicubic_x4' by 4)
+  --weights=DIRS        'default', the network that comes with the package; or a weights directory made by
+                        realsr-convert, or the directory of a training run; several, comma-separated, are
+                        averaged; 'bicubic' is plain interpolation by 2, as a baseline ('bicubic_x4' by 4)
   --ensemble_weights=W  how much each of several networks counts, such as 2,1,1 (equal)
   --noround_each        average several networks' results in float, not rounded to 8 bits first as published
   --self_ensemble       average over the eight flips and transposes: better, 8 times slower
