@@ -298,7 +298,14 @@ class TrainConfig:
         scale = self.model.scale
         require(len(self.train) > 0, self, "train", "at least one source of data")
         require(len(self.losses) > 0, self, "losses", "at least one term")
-        for name in ("batch_size", "epochs", "steps_per_epoch", "accumulate", "checkpoint_every", "log_every"):
+        for name in (
+            "batch_size",
+            "epochs",
+            "steps_per_epoch",
+            "accumulate",
+            "checkpoint_every",
+            "log_every",
+        ):
             require(getattr(self, name) >= 1, self, name, "at least 1")
         for name in ("clip_gradient", "max_bad_batches", "workers", "seed"):
             require(getattr(self, name) >= 0, self, name, "0 or more")

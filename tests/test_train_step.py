@@ -27,7 +27,13 @@ from realsr_jax.training_config import (
     Weighted,
 )
 
-TRAJECTORIES = ("edsr_tiny_l1", "edsr_tiny_clipl1", "edsr_tiny_ssim", "oaddet_small_l1", "deep_oaddet_small_l1")
+TRAJECTORIES = (
+    "edsr_tiny_l1",
+    "edsr_tiny_clipl1",
+    "edsr_tiny_ssim",
+    "oaddet_small_l1",
+    "deep_oaddet_small_l1",
+)
 TERMS = {
     "1*L1": (Weighted(L1()),),
     "1*ClipL1": (Weighted(ClipL1(0, 10)),),
@@ -63,7 +69,8 @@ def _check(case, model, params, losses):
 
 
 @pytest.mark.parametrize(
-    ("name", "accumulate"), [*((name, 1) for name in TRAJECTORIES), ("edsr_tiny_ssim", 2), ("oaddet_small_l1", 4)]
+    ("name", "accumulate"),
+    [*((name, 1) for name in TRAJECTORIES), ("edsr_tiny_ssim", 2), ("oaddet_small_l1", 4)],
 )
 def test_five_steps_of_the_published_code_on_one_device(name, accumulate):
     case, model, params, options = _setup(name)

@@ -18,6 +18,7 @@ import pytest
 from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, OADDetConfig
 from realsr_jax.models import build_model
 from realsr_jax.weights import (
+    BUNDLED,
     FORMAT_VERSION,
     WeightsError,
     architecture_name,
@@ -400,9 +401,9 @@ def test_reads_description_without_jax(original):
 
 def test_a_training_run_stands_for_its_best_weights_or_else_the_latest(tmp_path):
     latest, best = EDSRConfig(1, 4), EDSRConfig(2, 4)
-    save_weights(tmp_path / "run" / "latest", latest, params_of(latest), provenance={})
+    save_weights(tmp_path / "run" / "latest", latest, make_params(latest), provenance={})
     assert load_weights(tmp_path / "run")[0] == latest
-    save_weights(tmp_path / "run" / "best", best, params_of(best), provenance={})
+    save_weights(tmp_path / "run" / "best", best, make_params(best), provenance={})
     assert load_weights(tmp_path / "run")[0] == read_description(tmp_path / "run") == best
     assert load_weights(tmp_path / "run" / "latest")[0] == latest
 
@@ -410,5 +411,5 @@ def test_a_training_run_stands_for_its_best_weights_or_else_the_latest(tmp_path)
 def test_the_bundled_network_is_small_and_found_by_name():
     config, params = load_weights("default")
     assert config.scale == 2
-    assert set(flatten_dict(params)) == set(flatten_dict(params_of(config)))
+    assert jax.tree.structure(params) == jax.tree.structure(make_params(config))
     assert sum(file.stat().st_size for file in BUNDLED["default"].rglob("*") if file.is_file()) < 6 * 2**20

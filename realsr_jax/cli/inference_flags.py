@@ -1,10 +1,13 @@
 """Flags that say which networks run and how, and the configuration they make."""
 
 import dataclasses
+import importlib
+import importlib.machinery
 import importlib.util
 import math
 import os
 import re
+import types
 from pathlib import Path
 from typing import Any
 
@@ -168,16 +171,22 @@ def load_config(name: str) -> Any:
         UsageError: if there is none, or it fails.
     """
     bundled = Path(str(importlib.util.find_spec("realsr_jax.configs").origin)).parent  # pyright: ignore[reportOptionalMemberAccess]
-    path = bundled / f"{name}.py" if re.fullmatch(r"\w+", name) else Path(os.path.expanduser(name))
-    if not path.is_file():
+    is_bundled = re.fullmatch(r"[a-z]\w*", name) and (bundled / f"{name}.py").is_file()
+    path = Path(os.path.expanduser(name))
+    if not is_bundled and not path.is_file():
         names = ", ".join(sorted(file.stem for file in bundled.glob("[!_]*.py")))
         raise UsageError(f"--config={name}: no such file, nor one of the bundled configurations: {names}")
-    spec = importlib.util.spec_from_file_location(f"realsr_jax_config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--config={name}: is no Python file")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = importlib.import_module(f"realsr_jax.configs.{name}") if is_bundled else _run_file(path)
         return module.get_config()
     except Exception as error:  # a user's file can fail in any way
         raise UsageError(f"--config={name}: {type(error).__name__}: {error}") from error
+
+
+def _run_file(path: Path) -> types.ModuleType:
+    """Returns the module that a Python file makes, whatever its suffix."""
+    loader = importlib.machinery.SourceFileLoader(f"realsr_jax_config_{path.stem}", str(path))
+    module = types.ModuleType(loader.name)
+    module.__file__ = str(path)
+    loader.exec_module(module)
+    return module

@@ -35,6 +35,7 @@ class EDSR(nn.Module):
             return Conv(features, edge_padding=config.edge_padding, dtype=dtype, name=name)
 
         head = conv(config.n_feats, "head", jnp.float32)(lr - RGB_MEAN).astype(self.dtype)
+
         def block(_, x, i):
             y = nn.relu(conv(config.n_feats, f"body_{i}_conv1")(x))
             return x + config.res_scale * conv(config.n_feats, f"body_{i}_conv2")(y)

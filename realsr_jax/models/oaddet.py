@@ -122,7 +122,9 @@ class OADDet(nn.Module):
         head = _DeepOADDetHead if is_deep else _OADDetHead
         image = head(config.n_feats, self.dtype, self.remat, name="head")(enlarged)
         filtered = [
-            _block(_DynamicFilter, self.remat)(size, hidden, self.dtype, name=f"filter_{size}")(image, features)
+            _block(_DynamicFilter, self.remat)(size, hidden, self.dtype, name=f"filter_{size}")(
+                image, features
+            )
             for size, hidden in ((5, 64), (7, 96 if is_deep else 64), (3, 64))
         ]
         x = Conv(config.n_feats, edge_padding=True, name="tail1")(jnp.concatenate(filtered, axis=-1))

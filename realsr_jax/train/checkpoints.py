@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: Orbax keeps the latest and the best, written in the background."""
+"""Checkpoints of a training run: Orbax keeps the two latest and the best, written in the background."""
 
 import dataclasses
 from pathlib import Path
@@ -19,11 +19,13 @@ class Progress:
     Attributes:
         best_score: of the evaluations so far, or None.
         best_epoch: when that was, or 0.
+        ended_epochs: epochs whose evaluation and export are done.
         bad_batches: batches skipped since their loss or gradient was not finite.
     """
 
     best_score: float | None = None
     best_epoch: int = 0
+    ended_epochs: int = 0
     bad_batches: int = 0
 
 
@@ -37,9 +39,11 @@ class Checkpoints:
         """Opens the checkpoints in a folder, which is made if need be."""
         policy = preservation_policy.AnyPreservationPolicy(
             [
-                preservation_policy.LatestN(1),
+                preservation_policy.LatestN(2),
                 preservation_policy.BestN(
-                    get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
+                    get_metric_fn=lambda metrics: metrics["score"],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
                 ),
             ]
         )
@@ -56,7 +60,7 @@ class Checkpoints:
         return None if step is None else self._folder / str(step)
 
     def save(self, state: TrainState, progress: Progress, *, score: float | None = None) -> None:
-        """Starts to write a checkpoint of a state, unless there is one of its step.
+        """Starts to write a checkpoint of a state; replaces one of its step.
 
         Args:
             state: the state, which may be given up to the next step at once.
@@ -64,15 +68,15 @@ class Checkpoints:
             score: of the evaluation at this step, by which the best checkpoint is kept.
         """
         step = int(state.step)
-        if step in self._manager.all_steps():
-            if score is None:
-                return
+        if step in self._manager.all_steps():  # written when the run was stopped before the evaluation
             self._manager.wait_until_finished()
-            self._manager.delete(step)  # written before this step was evaluated
+            self._manager.delete(step)
+        # Copied, as the next step overwrites the state. Besides, Orbax refuses what `pmap` returns on several hosts.
+        copied = jax.tree.map(np.array, as_numpy(state))
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
+                state=ocp.args.StandardSave(copied), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
             ),
             metrics=None if score is None else {"score": score},
         )
@@ -90,14 +94,14 @@ class Checkpoints:
         if folder is None:
             return None
         pattern = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(pattern), progress=ocp.args.JsonRestore()
-        )
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(pattern), progress=ocp.args.JsonRestore())
         try:
             restored = self._manager.restore(int(folder.name), args=args)
         except Exception as error:  # Orbax raises plain ones
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"{folder}: cannot be read, delete it to resume from before ({reason})") from error
+            raise ValueError(
+                f"{folder}: cannot be read, delete it to resume from before ({reason})"
+            ) from error
         return replicate(restored["state"]), Progress(**restored["progress"])
 
     def close(self) -> None:

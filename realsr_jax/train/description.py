@@ -45,9 +45,7 @@ def check_description(config: TrainConfig, workdir: Path, *, write: bool) -> Non
         found = wanted
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); delete it to continue the run") from error
-    changed = sorted(
-        name for name in wanted if name not in _MAY_CHANGE and found.get(name) != wanted[name]
-    )
+    changed = sorted(name for name in wanted if name not in _MAY_CHANGE and found.get(name) != wanted[name])
     if changed:
         raise ValueError(
             f"{workdir}: holds a run with another {', '.join(changed)}; use another --workdir, which can "

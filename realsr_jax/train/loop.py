@@ -141,14 +141,14 @@ class _Run:
             process_count=jax.process_count(),
             workers=config.workers,
         )
-        try:
-            with _signals_noted() as signals:
+        with _signals_noted() as signals:
+            try:
                 return self._steps(state, step_fn, batches, signals)
-        finally:
-            batches.close()  # pyright: ignore[reportAttributeAccessIssue]
-            self.checkpoints.close()
-            if records is not None:
-                records.close()
+            finally:
+                batches.close()  # pyright: ignore[reportAttributeAccessIssue]
+                self.checkpoints.close()
+                if records is not None:
+                    records.close()
 
     def _steps(
         self, state: Any, step_fn: Callable[..., Any], batches: Iterator[Any], signals: list[int]
@@ -157,7 +157,13 @@ class _Run:
         # The metrics of a step are looked at when the next one has been handed to the device, which so
         # is never idle.
         pending: collections.deque[tuple[int, Any]] = collections.deque()
-        for number in range(int(state.step), config.n_steps):
+        start = int(state.step)
+        if (
+            start // config.steps_per_epoch > self.progress.ended_epochs
+            and start % config.steps_per_epoch == 0
+        ):
+            self._end_epoch(state, start)  # the run was stopped before it came to this
+        for number in range(start, config.n_steps):
             batch = self.meter.wait_for(batches)
             state, metrics = step_fn(state, _by_device(batch, stop=bool(signals)))
             pending.append((number, metrics))
@@ -223,6 +229,7 @@ class _Run:
                 self._export("best", params, epoch, score)
             self.report.evaluation(done, outcome, self.progress)
         self._export("latest", params, epoch, score)
+        self.progress = dataclasses.replace(self.progress, ended_epochs=epoch)
         self.checkpoints.save(state, self.progress, score=score)
         self.report.plot()
         self.meter.skip_pause()

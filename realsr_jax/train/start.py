@@ -33,7 +33,7 @@ def initial_params(config: ModelConfig, *, seed: int, start_from: str = "") -> t
     if found_config == config:
         return found, f"from {start_from}"
     _check_same_network(found_config, config, start_from)
-    found, wanted = flatten_dict(found), flatten_dict(fresh)
+    found, wanted = _flat(found), _flat(fresh)
     replaced = {
         path
         for path in wanted
@@ -58,6 +58,11 @@ def _check_same_network(found: ModelConfig, wanted: ModelConfig, start_from: str
     ]
     if type(found) is not type(wanted) or fields[0] != fields[1]:
         raise ValueError(f"{start_from}: holds {found}, but the run trains {wanted}")
+
+
+def _flat(params: Any) -> dict[tuple[str, ...], Any]:
+    """Returns parameters by their paths."""
+    return flatten_dict(params)  # pyright: ignore[reportReturnType]
 
 
 def count(params: Any) -> int:

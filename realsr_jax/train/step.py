@@ -94,7 +94,7 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """Takes one step of gradient descent.
 
-    A batch whose loss or gradient is not finite changes nothing but the count of steps.
+    A batch that makes the loss, a gradient or the state not finite changes nothing but the count of steps.
 
     Args:
         state: before the step.
@@ -113,9 +113,6 @@ def train_step(
     gradients, loss, parts = _gradients(state.params, batch, loss_fn, accumulate)
     if axis_name is not None:
         gradients, loss, parts = jax.lax.pmean((gradients, loss, parts), axis_name)
-    is_finite = jnp.isfinite(loss)
-    for gradient in jax.tree.leaves(gradients):
-        is_finite &= jnp.isfinite(gradient).all()
 
     learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
     direction, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
@@ -126,6 +123,9 @@ def train_step(
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
         average = jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)
 
+    is_finite = jnp.isfinite(loss)
+    for array in jax.tree.leaves((gradients, params, optimizer_state)):
+        is_finite &= jnp.isfinite(array).all()
     before = (state.params, state.optimizer, state.average)
     after = jax.tree.map(
         lambda new, old: jnp.where(is_finite, new, old), (params, optimizer_state, average), before

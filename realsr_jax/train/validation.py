@@ -51,9 +51,7 @@ class Validation:
         for index in indices:
             pair = self._pairs[index]
             sr = evaluation.to_8_bit(self._upscaler(pair.lr))
-            scores.append(
-                evaluation.score(sr, pair.hr, scale=self._config.scale, protocol=self._protocol)
-            )
+            scores.append(evaluation.score(sr, pair.hr, scale=self._config.scale, protocol=self._protocol))
             if len(samples) < _MOST_SAMPLES:
                 samples[pair.name.rsplit("/", 1)[-1]] = _side_by_side(sr, pair)
         mean = evaluation.mean_scores(_from_all_hosts(scores, len(self._pairs)))

@@ -1,0 +1,23 @@
+"""Deep-OADDet for x2, the first of four published stages: bicubic LR images, L1, from scratch.
+
+Command: realsr-train --config=deep_oaddet_div2k --workdir=runs/deep_oaddet_div2k
+Data: DIV2K with bicubic LR images in data/DIV2K; images 1 to 800 train, 801 to 810 validate.
+Cost: 30,000 steps of 32 patches of 96x96; not measured here.
+Expected: the published code gives no figure for this stage.
+"""
+
+from realsr_jax.config import DeepOADDetConfig
+from realsr_jax.training_config import Div2k, StepDecay, TrainConfig
+
+
+def get_config() -> TrainConfig:
+    """Returns the run."""
+    return TrainConfig(
+        model=DeepOADDetConfig(),
+        train=(Div2k(),),
+        valid=Div2k(first=801, last=810),
+        schedule=StepDecay(learning_rate=1e-4, decay_at=(30,)),
+        batch_size=32,
+        patch_size=96,
+        epochs=30,
+    )
