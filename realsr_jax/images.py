@@ -4,7 +4,6 @@ PNG, JPEG, WebP, TIFF and BMP; 16 bits per channel in PNG and TIFF. All function
 """
 
 import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from realsr_jax._image_decode import Decoded, ImageError, decode
 from realsr_jax._image_encode import encode
 from realsr_jax._image_metadata import Metadata
+from realsr_jax.files import write_atomically
 
 __all__ = [
     "SUFFIXES",
@@ -194,7 +194,7 @@ def write_photo(photo: Photo, path: str | os.PathLike[str], *, quality: int = 95
     try:
         check_writable(photo.format, width=width, height=height, has_alpha=photo.alpha is not None)
         data = encode(_samples(photo), photo.metadata, format=photo.format, quality=quality)
-        _write_atomically(Path(path), data)
+        write_atomically(Path(path), data)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     except MemoryError as error:
@@ -317,20 +317,6 @@ def _quantise(image: np.ndarray, dtype: type[np.unsignedinteger], *, to_grey: bo
             raise ImageError("the result has values that are not finite")
         result[start : start + rows] = np.clip(np.rint(band, out=band), 0, top, out=band)
     return result
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file under another name and renames it."""
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave an empty file under the final name
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _reason(error: Exception, otherwise: str) -> str:

@@ -3,8 +3,6 @@
 import base64
 import dataclasses
 import json
-import os
-import uuid
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from realsr_jax.evaluation import Evaluation, as_json, columns
+from realsr_jax.files import write_atomically
 from realsr_jax.images import Metadata, check_writable, encode
 
 REGION_SIZE: Final = 64
@@ -97,7 +96,7 @@ class ReportPage:
         }
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "index.html"
-        write_whole(path, _fill_template(document))
+        write_atomically(path, _fill_template(document))
         return path
 
 
@@ -123,25 +122,6 @@ def worst_region(
     windows = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
     top, left = np.unravel_index(windows.argmax(), windows.shape)
     return int(top) + border, int(left) + border, size
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a UTF-8 file that appears complete or not at all.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave an empty file under the final name
-        os.replace(temporary, path)
-    except OSError as error:  # which names the temporary file
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _data_uri(image: np.ndarray, *, is_lossless: bool) -> str:

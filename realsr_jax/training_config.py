@@ -1,7 +1,7 @@
-"""What a training run can be told, as plain dataclasses: the class is the selector, its fields are the options.
+"""What a training run can be told, as plain dataclasses: the class selects, its fields are the options.
 
-Nothing here imports JAX. All are mutable, so that ``--config.field=value`` reaches every field; `validate` says
-in one line what cannot be, once all overrides are made.
+Nothing here imports JAX. All are mutable, so that ``--config.field=value`` reaches every field; `validate`
+says in one line what cannot be, once all overrides are made.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ class PairFolder:
     """LR and HR images in two folders, matched by their names' stems without ``_LR``, ``_HR`` or ``x2``.
 
     Attributes:
-        lr: a folder, or a pattern with one ``*`` such as ``city100/*L.PNG``, whose matches pair up by what the
-            star stands for.
+        lr: a folder, or a pattern with one ``*`` such as ``city100/*L.PNG``, whose matches pair up by what
+            the star stands for.
         hr: likewise.
         clean_list: a text file with one image name a line; pairs that it does not name are left out.
         reduce_lr: whether LR images are as large as HR images and must be reduced by the scale first.

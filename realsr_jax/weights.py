@@ -51,6 +51,7 @@ def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: di
     Raises:
         WeightsError: if `path` is something else than a weights directory, or cannot be written.
     """
+    import jax
     import orbax.checkpoint as ocp
 
     if path.exists() and not is_weights(path):
@@ -61,7 +62,12 @@ def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: di
     try:
         try:
             # Not StandardCheckpointer, whose threads go on writing when it fails.
-            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            options = ocp.options.MultiprocessingOptions()
+            if jax.process_count() > 1:  # only this process writes, so Orbax must not wait for the others
+                me = jax.process_index()
+                options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+            handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+            with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
                 checkpointer.save(staging / "params", args=ocp.args.StandardSave(params))
         except Exception as error:  # Orbax raises plain ones
             raise WeightsError(f"{path}: cannot be written ({_first_line(error)})") from error

@@ -15,7 +15,7 @@ from realsr_jax.images import read_photo
 from realsr_jax.inference import BicubicUpscaler
 
 PHOTO = Path(__file__).parent / "data" / "readme" / "cat.png"
-CROPS = ((70, 105), (128, 205))
+CROPS = ((70, 105), (190, 200))
 SIZE = 88
 
 
@@ -33,11 +33,11 @@ def main() -> None:
     }
     figure = Figure(figsize=(9, 6.3), layout="constrained")
     axes = figure.subplots(len(CROPS), len(images))
-    for (top, left), row in zip(CROPS, axes, strict=True):
+    for number, ((top, left), row) in enumerate(zip(CROPS, axes, strict=True)):
         for (name, image), place in zip(images.items(), row, strict=True):
             place.imshow(image[top : top + SIZE, left : left + SIZE], interpolation="nearest")
             place.set_axis_off()
-            if row is axes[0]:
+            if number == 0:
                 place.set_title(name)
     figure.savefig(output, dpi=100)
     for name, image in images.items():

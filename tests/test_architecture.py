@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "_image_decode": {"_image_metadata"},
     "_image_encode": {"_image_metadata"},
     "_image_metadata": set(),
-    "images": {"_image_decode", "_image_encode", "_image_metadata"},
+    "files": set(),
+    "images": {"_image_decode", "_image_encode", "_image_metadata", "files"},
     "tiling": {"config"},
     "metrics": {"losses"},
     "layers": {"ops"},
@@ -28,6 +29,7 @@ MAY_IMPORT = {
     "data": {"training_config", "images", "data"},
     "evaluation": {"images", "metrics"},
     "train": {
+        "files",
         "config",
         "training_config",
         "losses",
@@ -48,11 +50,12 @@ MAY_IMPORT = {
         "inference",
         "evaluation",
         "report_page",
+        "files",
         "data",
         "train",
         "cli",
     },
-    "report_page": {"evaluation", "images"},
+    "report_page": {"evaluation", "images", "files"},
     "__init__": {"losses", "metrics", "ops", "upscaler"},
 }
 

@@ -24,6 +24,8 @@ from realsr_jax import images, inference, ops
 from realsr_jax.cli import command, photo_jobs, upscale
 from realsr_jax.config import EDSRConfig, QuarterTiles, UniformTiles
 from realsr_jax.convert.rules import to_flax
+from realsr_jax.data import imresize
+from realsr_jax.metrics import psnr
 from realsr_jax.weights import save_weights
 
 HEIGHT, WIDTH = 12, 16
@@ -849,3 +851,12 @@ def test_folder_of_many_sizes_compiles_once(weights, caplog):
     assert sum("upscale_leaves" in message for message in compiled) == 1
     assert sum("_resize" in message for message in compiled) <= 1  # none if an earlier test needed it
     assert len(files_in("out")) == 20
+
+
+def test_the_bundled_network_is_the_default_and_better_than_bicubic():
+    hr = load(golden.DATA / "readme" / "cat.png")[60:220, 80:300]
+    save("cat.png", imresize(hr, 0.5))
+    assert run("-i", "cat.png", "-o", "sr.png") == 0
+    assert run("-i", "cat.png", "-o", "bicubic.png", "--weights=bicubic") == 0
+    sr, bicubic = (psnr(load(name), hr, border=8, y_channel=True) for name in ("sr.png", "bicubic.png"))
+    assert sr > bicubic + 0.7

@@ -11,7 +11,8 @@ import pytest
 
 from realsr_jax import evaluation
 from realsr_jax.evaluation import Evaluation, ImageResult, Protocol
-from realsr_jax.report_page import Pictures, ReportPage, worst_region, write_whole
+from realsr_jax.files import write_atomically
+from realsr_jax.report_page import Pictures, ReportPage, worst_region
 
 BORDER = 8
 SIZES = {"plain": (96, 128), '</script><img src=x onerror="boom()">&amp;': (400, 360), "small": (40, 50)}
@@ -126,7 +127,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full") as caught:
-        write_whole(target, "after")
+        write_atomically(target, "after")
     assert caught.value.filename == str(target)
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     assert target.read_text() == "before"

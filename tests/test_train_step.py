@@ -2,12 +2,9 @@ import functools
 
 import golden
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from realsr_jax.config import EDSRConfig
 from realsr_jax.convert.detect import detect
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.models import build_model
@@ -15,14 +12,9 @@ from realsr_jax.train.optimizer import make_optimizer, make_schedule
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
 from realsr_jax.training_config import (
     L1,
-    MSE,
-    MSSSIM,
-    SGD,
     SSIM,
     Adam,
     ClipL1,
-    Cosine,
-    RMSProp,
     StepDecay,
     Weighted,
 )

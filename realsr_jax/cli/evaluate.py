@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from realsr_jax.cli import command
-from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags, read_paths
+from realsr_jax.cli.inference_flags import (
+    NETWORK_HELP,
+    define_inference_flags,
+    read_inference_flags,
+    read_paths,
+)
 from realsr_jax.config import InferenceConfig, bicubic_scale
 from realsr_jax.weights import read_description
 
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
     from realsr_jax.cli.scoring import Upscale
     from realsr_jax.evaluation import Evaluation
 
-_HELP = """\
+_HELP = f"""\
 realsr-evaluate: scores a network, or a folder of results, against true images.
 
   realsr-evaluate --lr=valid/LR --hr=valid/HR --report=report
@@ -43,25 +48,7 @@ Output
   --report=DIR          index.html with figures and pictures, about 1 MB a megapixel: before/after slider,
                         zoom on the region of the greatest error; one file, to be opened from anywhere
 
-Network
-  --weights=DIRS        'default', the network of the package; or a weights directory, or a training run's;
-                        several, comma-separated, are averaged;
-                        'bicubic' is plain interpolation by 2 ('bicubic_x4' by 4)
-  --ensemble_weights=W  how much each of several networks counts, such as 2,1,1 (equal)
-  --noround_each        average several networks' results in float, not rounded to 8 bits first as published
-  --self_ensemble       average over the eight flips and transposes: better, 8 times slower
-  --dtype=TYPE          float32, or bfloat16 for accelerators, within a grey level of it
-  --guided_filter       smooth the result with the published guided filter
-  --config=NAME         a whole run, by bundled name or path of a Python file; with --weights, these
-                        directories take the place of the configuration's
-
-Tiles (LR pixels; several sizes, comma-separated, are averaged: crop-ensemble)
-  --tile_size=N         side of uniform tiles (256); 0 runs the whole image in one pass
-  --tile_overlap=N      what neighbouring tiles share, blended (32)
-  --chop_size=N         the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10
-  --shave_size=N        by how much quarters reach past the half (80)
-  --tile_batch=N        tiles that a device runs at once (1 on CPUs, 4 on accelerators)
-
+{NETWORK_HELP}
 Exit status: 0 if every image was scored, 1 if one was not, 2 if the command line is wrong.
 """
 
@@ -93,13 +80,14 @@ def _main(values: flags.FlagValues) -> int:
     )
 
     from realsr_jax.cli.scoring import score_pairs
-    from realsr_jax.report_page import ReportPage, write_whole
+    from realsr_jax.files import write_atomically
+    from realsr_jax.report_page import ReportPage
 
     page = None if report is None else ReportPage(border=plan.border)
     done, problems = score_pairs(matched.pairs, plan, upscale=upscale, interpolate=interpolate, page=page)
     problems = [*matched.problems, *problems]
     if json_path is not None:
-        write_whole(json_path, _to_json(done, problems))
+        write_atomically(json_path, _to_json(done, problems))
     if page is not None and report is not None and done.results:
         command.say(f"report: {page.write(report, done)}")
     return 1 if problems else 0

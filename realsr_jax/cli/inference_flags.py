@@ -17,6 +17,28 @@ from realsr_jax.cli.command import UsageError
 from realsr_jax.config import InferenceConfig, ModelRun, Tiling, bicubic_scale, make_tilings
 from realsr_jax.weights import read_description
 
+NETWORK_HELP = """\
+Network
+  --weights=DIRS        'default', the network that comes with the package; or a weights directory made by
+                        realsr-convert, or the directory of a training run; several, comma-separated, are
+                        averaged; 'bicubic' is plain interpolation by 2, as a baseline ('bicubic_x4' by 4)
+  --ensemble_weights=W  how much each of several networks counts, such as 2,1,1 (equal)
+  --noround_each        average several networks' results in float, not rounded to 8 bits first as published
+  --self_ensemble       average over the eight flips and transposes: better, 8 times slower
+  --dtype=TYPE          float32, or bfloat16 for accelerators, within a grey level of it
+  --guided_filter       smooth the result with the published guided filter
+  --config=NAME         a whole run, by bundled name or path of a Python file; with --weights, these
+                        directories take the place of the configuration's
+
+Tiles (LR pixels; several sizes, comma-separated, are averaged: crop-ensemble)
+  --tile_size=N         side of uniform tiles (256); 0 runs the whole image in one pass
+  --tile_overlap=N      what neighbouring tiles share, blended (32)
+  --chop_size=N         the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10
+  --shave_size=N        by how much quarters reach past the half (80)
+  --tile_batch=N        tiles that a device runs at once (1 on CPUs, 4 on accelerators)
+"""
+"""What ``--help`` says of these flags."""
+
 _CONFIG_DECIDES = (
     "tile_size",
     "tile_overlap",

@@ -8,9 +8,14 @@ from pathlib import Path
 from absl import flags
 
 from realsr_jax.cli import command
-from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags, read_paths
+from realsr_jax.cli.inference_flags import (
+    NETWORK_HELP,
+    define_inference_flags,
+    read_inference_flags,
+    read_paths,
+)
 
-_HELP = """\
+_HELP = f"""\
 realsr-upscale: upscales photos; colours, transparency, 16 bits, EXIF, colour profile and resolution are kept.
 
   realsr-upscale --input=photos/ --output=out/
@@ -27,25 +32,7 @@ Files
   --suffix=TEXT         added to the results' names, as in photo_x2.png for --suffix=_x2
   --quality=N           of JPEG and WebP, 1 to 100 (95)
 
-Network
-  --weights=DIRS        'default', the network that comes with the package; or a weights directory made by
-                        realsr-convert, or the directory of a training run; several, comma-separated, are
-                        averaged; 'bicubic' is plain interpolation by 2, as a baseline ('bicubic_x4' by 4)
-  --ensemble_weights=W  how much each of several networks counts, such as 2,1,1 (equal)
-  --noround_each        average several networks' results in float, not rounded to 8 bits first as published
-  --self_ensemble       average over the eight flips and transposes: better, 8 times slower
-  --dtype=TYPE          float32, or bfloat16 for accelerators, within a grey level of it
-  --guided_filter       smooth the result with the published guided filter
-  --config=NAME         a whole run, by bundled name or path of a Python file; with --weights, these
-                        directories take the place of the configuration's
-
-Tiles (LR pixels; several sizes, comma-separated, are averaged: crop-ensemble)
-  --tile_size=N         side of uniform tiles (256); 0 runs the whole image in one pass
-  --tile_overlap=N      what neighbouring tiles share, blended (32)
-  --chop_size=N         the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10
-  --shave_size=N        by how much quarters reach past the half (80)
-  --tile_batch=N        tiles that a device runs at once (1 on CPUs, 4 on accelerators)
-
+{NETWORK_HELP}
 Exit status: 0 if every photo was upscaled, 1 if one was not, 2 if the command line is wrong.
 """
 

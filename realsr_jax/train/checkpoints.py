@@ -37,20 +37,27 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         """Opens the checkpoints in a folder, which is made if need be."""
+
+
+        def score_of(metrics: Any) -> float:
+            return metrics["score"]
+
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(2),
                 preservation_policy.BestN(
-                    get_metric_fn=lambda metrics: metrics["score"],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
+                    get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False
                 ),
             ]
         )
         self._folder = folder.resolve()
         self._manager = ocp.CheckpointManager(
             self._folder,
-            options=ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=score_of,  # without it, Orbax does not keep the scores
+                preservation_policy=policy,
+                cleanup_tmp_directories=True,
+            ),
         )
 
     def latest(self) -> Path | None:

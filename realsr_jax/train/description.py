@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from realsr_jax.train.records import replace_text
+from realsr_jax.files import write_atomically
 from realsr_jax.training_config import TrainConfig
 
 _MAY_CHANGE = frozenset(
@@ -52,7 +52,7 @@ def check_description(config: TrainConfig, workdir: Path, *, write: bool) -> Non
             f"start from this run with --config.start_from={workdir}"
         )
     if write:
-        replace_text(path, json.dumps(wanted, indent=2) + "\n")
+        write_atomically(path, json.dumps(wanted, indent=2) + "\n")
 
 
 def describe(config: Any) -> Any:

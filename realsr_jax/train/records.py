@@ -1,12 +1,14 @@
 """What a run leaves to look at: JSON lines, TensorBoard, and a picture of its curves."""
 
+import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from realsr_jax.files import write_atomically
 
 
 class Records:
@@ -24,7 +26,7 @@ class Records:
         self._path = workdir / "log.jsonl"
         self._plot = workdir / "curves.png"
         entries = [entry for entry in read_log(workdir) if entry["step"] <= step]
-        replace_text(self._path, "".join(json.dumps(entry) + "\n" for entry in entries))
+        write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in entries))
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
@@ -65,13 +67,6 @@ def read_log(workdir: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
     """Draws loss and score over steps as a PNG, whole or not at all."""
     from matplotlib.figure import Figure
@@ -91,6 +86,6 @@ def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
         steps = [e["step"] for e in evaluations]
         right.plot(steps, [e["valid/score"] for e in evaluations], color="tab:orange", marker=".")
         right.set_ylabel("validation score", color="tab:orange")
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=120)
-    os.replace(temporary, path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_atomically(path, picture.getvalue())

@@ -1,0 +1,381 @@
+"""Training runs as a whole: killed, stopped, spread over processes, and met by bad batches.
+
+REALSR_KILLS=10 makes the test of sudden deaths longer.
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+
+import golden
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from realsr_jax import images
+from realsr_jax.config import DRLNConfig, EDSRConfig
+from realsr_jax.train.checkpoints import Progress
+from realsr_jax.train.loop import BadBatchError, train
+from realsr_jax.train.start import initial_params
+from realsr_jax.training_config import HrFolder, StepDecay, TrainConfig
+from realsr_jax.weights import load_weights, save_weights
+
+KILLS = int(os.environ.get("REALSR_KILLS", "2"))
+MODEL = EDSRConfig(n_resblocks=1, n_feats=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three photos, what is decoded of them, and what XLA compiles."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "photos").mkdir()
+    for number in range(3):
+        photo = images.Photo(golden.photo(24 + 2 * number, 28, number), None, False, images.Metadata(), "PNG")
+        images.write_photo(photo, folder / "photos" / f"{number}.png")
+    return folder
+
+
+def _config(folder, **fields):
+    photos = HrFolder(str(folder / "photos"))
+    defaults = {
+        "batch_size": 4,
+        "patch_size": 16,
+        "epochs": 2,
+        "steps_per_epoch": 3,
+        "checkpoint_every": 2,
+        "log_every": 1,
+        "ema_decay": 0.9,
+        "protocol": "benchmark",
+        "workers": 0,
+        "decoded_dir": str(folder / "decoded"),
+    }
+    return TrainConfig(MODEL, (photos,), photos, **(defaults | fields))
+
+
+class _Command:
+    """``realsr-train`` in a process of its own, with its lines as they come."""
+
+    def __init__(self, folder, workdir, *args, devices=1):
+        script = folder / "run.py"
+        script.write_text(
+            "from realsr_jax.config import *\nfrom realsr_jax.training_config import *\n\n\n"
+            f"def get_config():\n    return {_config(folder)!r}\n"
+        )
+        environment = os.environ | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
+        }
+        command = [sys.executable, "-m", "realsr_jax.cli.train", f"--config={script}", f"--workdir={workdir}"]
+        self.lines = []
+        self.process = subprocess.Popen(
+            [*command, *args],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append((time.monotonic(), line))
+
+    def wait_for(self, text):
+        """Waits for a line, or for the end."""
+        while self._reader.is_alive() and text not in self.text:
+            time.sleep(0.01)
+        return self
+
+    def end(self):
+        """Returns the exit status once all is read."""
+        try:
+            return self.process.wait(240)
+        finally:
+            self.process.kill()
+            self._reader.join()
+            self.process.stdout.close()
+
+    @property
+    def text(self):
+        return "".join(line for _, line in self.lines)
+
+
+def _left(workdir):
+    """What a run has left: weights, the last checkpoint's state and progress."""
+    step = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    checkpoint = workdir / "checkpoints" / str(step)
+    with ocp.StandardCheckpointer() as checkpointer:
+        handler = checkpointer.metadata(checkpoint / "state").item_metadata.tree
+        state = checkpointer.restore(
+            checkpoint / "state", jax.tree.map(lambda x: np.empty(x.shape, x.dtype), handler)
+        )
+    trees = load_weights(workdir / "latest")[1], load_weights(workdir / "best")[1], state
+    return step, jax.tree.leaves(trees), json.loads((checkpoint / "progress" / "metadata").read_text())
+
+
+def _assert_same(left, other, **tolerance):
+    assert left[0] == other[0]
+    assert len(left[1]) == len(other[1])
+    for a, b in zip(left[1], other[1], strict=True):
+        if tolerance:
+            np.testing.assert_allclose(a, b, **tolerance)
+        else:
+            np.testing.assert_array_equal(a, b)
+
+
+def _log(workdir):
+    return [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+
+
+def _steps(workdir):
+    return [entry["step"] for entry in _log(workdir) if "loss" in entry]
+
+
+N_EPOCHS = 2 + 2 * KILLS
+EPOCHS = f"--config.epochs={N_EPOCHS}"
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder):
+    """A run of many epochs that nothing happens to."""
+    workdir = folder / "unbroken"
+    command = _Command(folder, workdir, EPOCHS)
+    assert command.end() == 0, command.text
+    times = [moment for moment, line in command.lines if line.startswith("epoch")]
+    return workdir, times[-1] - times[0]
+
+
+def test_sudden_deaths_change_nothing(folder, unbroken):
+    finished, seconds = unbroken
+    workdir = folder / "killed"
+    chance = random.Random(KILLS)
+    kills, reached = 0, []
+    while kills < KILLS:
+        command = _Command(folder, workdir, EPOCHS)
+        command.wait_for("training pairs")
+        time.sleep(chance.uniform(0, 2 * seconds / KILLS))
+        command.process.kill()
+        if command.end() == 0:
+            break
+        kills += 1
+        reached.append(_steps(workdir)[-1] if (workdir / "log.jsonl").exists() and _steps(workdir) else 0)
+    command = _Command(folder, workdir, EPOCHS)
+    assert command.end() == 0, command.text
+    print(f"{kills} kills, after steps {reached} of {3 * N_EPOCHS}")
+    assert kills > 0
+    _assert_same(_left(workdir), _left(finished))
+    assert _left(workdir)[2] == _left(finished)[2]
+    assert _steps(workdir) == list(range(1, 3 * N_EPOCHS + 1))
+    assert sorted(path.name for path in workdir.iterdir()) == sorted(path.name for path in finished.iterdir())
+
+
+@pytest.mark.parametrize(("number", "line"), [(signal.SIGTERM, "step 2/"), (signal.SIGINT, "epoch 2/")])
+def test_signals_save_and_end_the_run(folder, unbroken, number, line):
+    finished, _ = unbroken
+    workdir = folder / f"stopped_{number}"
+    command = _Command(folder, workdir, EPOCHS).wait_for(line)
+    command.process.send_signal(number)
+    assert command.end() == 3, command.text
+    assert "saved; the same command continues" in command.lines[-1][1]
+    step = int(command.lines[-1][1].split("step ")[1].split(",")[0])
+    command = _Command(folder, workdir, EPOCHS)
+    assert command.end() == 0, command.text
+    assert f"continued after step {step}" in command.text
+    _assert_same(_left(workdir), _left(finished))
+    assert _left(workdir)[2] == _left(finished)[2]
+    assert _steps(workdir) == list(range(1, 3 * N_EPOCHS + 1))
+    assert len(_log(workdir)) == len(_log(finished))
+
+
+def test_interrupt_while_starting(folder):
+    command = _Command(folder, folder / "never")
+    time.sleep(0.2)
+    while not (folder / "never").exists() and command.process.poll() is None:
+        time.sleep(0.01)
+    command.process.send_signal(signal.SIGINT)
+    assert command.end() in (-signal.SIGINT, 3)
+    assert "Traceback" not in command.text
+
+
+def test_two_processes_are_one_with_two_devices(folder):
+    one = _Command(folder, folder / "one", devices=2)
+    assert one.end() == 0, one.text
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+
+    def both(*args):
+        return [
+            _Command(
+                folder,
+                folder / "two",
+                *args,
+                f"--coordinator=localhost:{port}",
+                "--num_processes=2",
+                f"--process_id={index}",
+            )
+            for index in (0, 1)
+        ]
+
+    two = both()
+    two[0].wait_for("step 2/")
+    two[1].process.send_signal(signal.SIGTERM)  # which stops both
+    status = [command.end() for command in two]
+    assert status == [3, 3], two[0].text + two[1].text
+    two = both()
+    status = [command.end() for command in two]
+    assert status == [0, 0], two[0].text + two[1].text
+    left, expected = _left(folder / "two"), _left(folder / "one")
+    print("largest difference", max(float(np.abs(a - b).max()) for a, b in zip(left[1], expected[1], strict=True)))
+    _assert_same(left, expected, rtol=1e-5, atol=1e-6)
+    for entry, other in zip(_log(folder / "two"), _log(folder / "one"), strict=True):
+        for name in entry.keys() - {"patches_per_second", "waiting"}:
+            assert entry[name] == pytest.approx(other[name], rel=1e-5), name
+
+
+# In this process, on four devices
+
+
+def test_records(folder, tmp_path):
+    lines = []
+    result = train(_config(folder), tmp_path / "run", say=lines.append)
+    assert (result.step, result.is_complete) == (6, True)
+    assert lines[0] == "EDSR, 1,259 parameters, from scratch"
+    assert lines[1] == "3 training pairs on 4 cpu device(s)"
+    assert lines[2].startswith("epoch 1/2  step 1/6  loss ")
+    assert lines[5].startswith("evaluation after epoch 1: score ")
+    entries = _log(tmp_path / "run")
+    assert [(entry["step"], entry["epoch"]) for entry in entries if "loss" in entry] == [
+        (step, 1 + (step - 1) // 3) for step in range(1, 7)
+    ]
+    assert {"loss", "loss/L1", "learning_rate", "gradient_norm", "patches_per_second", "waiting"} < set(entries[0])
+    assert [entry["step"] for entry in entries if "valid/score" in entry] == [3, 6]
+    assert result.best_score == max(entry["valid/score"] for entry in entries if "valid/score" in entry)
+    assert images.read_photo(tmp_path / "run" / "curves.png").rgb.shape[:2] == (540, 1080)
+    events = b"".join(path.read_bytes() for path in (tmp_path / "run" / "tensorboard").iterdir())
+    assert all(tag in events for tag in (b"loss/L1", b"valid/score", b"valid/0"))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["class"] == "EDSRConfig"
+    # Complete already
+    assert train(_config(folder), tmp_path / "run", say=lines.append).is_complete
+    assert _log(tmp_path / "run") == entries
+    with pytest.raises(ValueError, match="another batch_size, seed; use another --workdir"):
+        train(_config(folder, seed=1, batch_size=8), tmp_path / "run", say=lines.append)
+
+
+def test_stop_at_the_end_of_an_epoch_leaves_its_evaluation_to_the_next_start(folder, tmp_path):
+    def stop(line):
+        if "step 2/3" in line:
+            signal.raise_signal(signal.SIGTERM)
+
+    config = _config(folder, epochs=1)
+    result = train(config, tmp_path / "run", say=stop)
+    assert (result.step, result.is_complete) == (3, False)
+    assert not (tmp_path / "run" / "latest").exists()
+    result = train(config, tmp_path / "run", say=stop)
+    assert result.is_complete
+    assert result.best_score is not None
+    train(config, tmp_path / "whole", say=lambda _: None)
+    _assert_same(_left(tmp_path / "run"), _left(tmp_path / "whole"))
+    assert [entry["step"] for entry in _log(tmp_path / "run")] == [1, 2, 3, 3]
+
+
+def test_bad_batches_end_the_run(folder, tmp_path):
+    lines = []
+    config = _config(folder, schedule=StepDecay(1e-4, (1,), 1e34), epochs=3)
+    with pytest.raises(BadBatchError) as caught:
+        train(config, tmp_path / "run", say=lines.append)
+    message = str(caught.value)
+    assert message.startswith("step 5: loss ")
+    assert "0.png" in message
+    assert f"last good checkpoint: {tmp_path / 'run' / 'checkpoints'}" in message
+    assert "\n" not in message
+    good = load_weights(tmp_path / "run" / "latest")[1]
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(good))
+    whole = _config(folder, epochs=1)
+    train(whole, tmp_path / "whole", say=lines.append)
+    expected = load_weights(tmp_path / "whole" / "latest")[1]
+    jax.tree.map(np.testing.assert_array_equal, good, expected)
+
+
+def test_bad_batches_are_skipped_and_counted(folder, tmp_path):
+    lines = []
+    config = _config(folder, schedule=StepDecay(1e30), steps_per_epoch=9, epochs=1, max_bad_batches=3)
+    with pytest.raises(BadBatchError):
+        train(config, tmp_path / "run", say=lines.append)
+    assert [line.partition(":")[0] for line in lines if "skipped" in line] == [
+        f"skipped step {number}" for number in (2, 3, 4)
+    ]
+    assert _steps(tmp_path / "run") == [1]
+
+
+def test_best_checkpoint_is_kept(folder, tmp_path, monkeypatch):
+    from realsr_jax.train import validation
+
+    scores = iter([3.0, 9.0, 5.0, 4.0])
+    monkeypatch.setattr(validation.evaluation, "headline", lambda *_: next(scores))
+    train(_config(folder, epochs=4), tmp_path / "run", say=lambda _: None)
+    kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == [6, 10, 12]
+    progress = Progress(**_left(tmp_path / "run")[2])
+    assert progress == Progress(best_score=9.0, best_epoch=2, ended_epochs=4)
+    assert json.loads((tmp_path / "run" / "best" / "model.json").read_text())["provenance"]["epoch"] == "2"
+
+
+def test_damaged_checkpoint_is_reported(folder, tmp_path):
+    workdir = tmp_path / "run"
+    train(_config(folder, epochs=1), workdir, say=lambda _: None)
+    for file in (workdir / "checkpoints" / "3" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"checkpoints/3: cannot be read, delete it to resume from before"):
+        train(_config(folder), workdir, say=lambda _: None)
+
+
+def test_bfloat16(folder, tmp_path):
+    train(_config(folder, dtype="bfloat16", epochs=1), tmp_path / "run", say=lambda _: None)
+    assert all(np.isfinite(entry["loss"]) for entry in _log(tmp_path / "run") if "loss" in entry)
+    assert {x.dtype for x in jax.tree.leaves(load_weights(tmp_path / "run" / "latest")[1])} == {np.dtype(np.float32)}
+
+
+def test_start_from(tmp_path):
+    params, origin = initial_params(MODEL, seed=0)
+    assert origin == "from scratch"
+    jax.tree.map(np.testing.assert_array_equal, params, initial_params(MODEL, seed=0)[0])
+    save_weights(tmp_path / "latest", MODEL, params, provenance={})
+    found, origin = initial_params(MODEL, seed=1, start_from=str(tmp_path / "latest"))
+    assert origin == f"from {tmp_path / 'latest'}"
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+
+    larger = EDSRConfig(n_resblocks=1, n_feats=4, scale=3)
+    found, origin = initial_params(larger, seed=1, start_from=str(tmp_path / "latest"))
+    assert origin.startswith(f"from {tmp_path / 'latest'}, which upscales by 2; afresh for 3: ")
+    fresh = initial_params(larger, seed=1)[0]
+    for name in fresh:
+        expected = fresh if name == "upsample" else params
+        jax.tree.map(np.testing.assert_array_equal, found[name], expected[name])
+    assert origin.endswith(
+        ", ".join(
+            sorted({"/".join(("upsample", *path)) for path in _modules(fresh["upsample"])})
+        )
+    )
+    other = DRLNConfig()
+    with pytest.raises(ValueError, match=r"latest: holds EDSRConfig.*, but the run trains DRLNConfig"):
+        initial_params(other, seed=1, start_from=str(tmp_path / "latest"))
+
+
+def _modules(tree, path=()):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _modules(value, (*path, name))
+        else:
+            yield path
