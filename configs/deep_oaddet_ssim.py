@@ -4,14 +4,14 @@ Command: realsr-train --config=deep_oaddet_ssim --workdir=runs/deep_oaddet_ssim
 Starts from: the latest weights of deep_oaddet_large.
 Data: the washed AIM 2020 pairs, those of data/AIM/X2 on the list data/AIM/x2_clean_img_id.txt.
 Cost: 100,000 steps of 4 patches of 400x400; not measured here.
-A batch has a fifth more pixels than in deep_oaddet_large: remat saves memory and leaves the result as
+    A batch has a fifth more pixels than in deep_oaddet_large: remat saves memory and leaves the result as
     it is; --config.accumulate=4 saves more.
 Expected: the published code gives no figure for this stage.
 """
 
 import dataclasses
 
-from realsr_jax.configs.deep_oaddet_aim import get_config as second_stage
+from realsr_jax.configs.deep_oaddet_aim import get_config as second_stage  # pyright: ignore[reportMissingImports]
 from realsr_jax.training_config import SSIM, StepDecay, TrainConfig, Weighted
 
 

@@ -1,7 +1,9 @@
 """The bundled default network: a compact EDSR for x2, trained on photos with bicubic LR images.
 
 Command: realsr-train --config=default_x2 --workdir=runs/default_x2
-Data: the 200 training photos of BSDS500 in data/bsds500/train; the 21 whose number ends in 8 validate.
+Data: the 200 training photos of BSDS500 in data/bsds500/train; the 20 whose number ends in 8 validate.
+Cost: 7,000 steps of 8 patches of 64x64; about 35 minutes on 2 CPU cores.
+Expected: @@SET5@@ dB on Set5 x2 (PSNR of the luma, border 2; bicubic 33.68).
 """
 
 from realsr_jax.config import EDSRConfig

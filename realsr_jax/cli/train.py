@@ -88,8 +88,8 @@ def _check_override(config: TrainConfig, arg: str) -> None:
     if re.fullmatch(r"--?config\.valid", flag):
         if value.lower() != "none" and arg != flag:
             raise command.UsageError(
-                f"{arg}: expected 'none'; override single fields, such as --config.valid.hr, or name other data "
-                "in a configuration file"
+                f"{arg}: expected 'none'; override single fields, such as --config.valid.hr, or name other "
+                "data in a configuration file"
             )
         return
     target: Any = config

@@ -1,6 +1,7 @@
 """Checkpoints of a training run: Orbax keeps the two latest and the best, written in the background."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,8 @@ class Checkpoints:
     def __init__(self, folder: Path):
         """Opens the checkpoints in a folder, which is made if need be."""
 
-
         def score_of(metrics: Any) -> float:
-            return metrics["score"]
+            return -math.inf if metrics["score"] is None else metrics["score"]
 
         policy = preservation_policy.AnyPreservationPolicy(
             [
@@ -78,14 +78,15 @@ class Checkpoints:
         if step in self._manager.all_steps():  # written when the run was stopped before the evaluation
             self._manager.wait_until_finished()
             self._manager.delete(step)
-        # Copied, as the next step overwrites the state. Besides, Orbax refuses what `pmap` returns on several hosts.
+        # Copied, as the next step overwrites the state, and as Orbax refuses what `pmap` returns on several
+        # hosts.
         copied = jax.tree.map(np.array, as_numpy(state))
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(copied), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
             ),
-            metrics=None if score is None else {"score": score},
+            metrics={"score": score},
         )
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:

@@ -173,14 +173,14 @@ class _Run:
             stops = False
             while len(pending) > (0 if pauses else 1):
                 stops |= self._look_at(*pending.popleft())
+            if done % config.log_every == 0 or is_epoch_end:
+                self.report.training(done, self.meter.take(config.batch_size))
             if stops:
                 while pending:
                     self._look_at(*pending.popleft())
                 self.checkpoints.save(state, self.progress)
                 self.say(f"stopped after step {done}, saved; the same command continues")
                 return Result(done, False, self.progress.best_score)
-            if done % config.log_every == 0 or is_epoch_end:
-                self.report.training(done, self.meter.take(config.batch_size))
             if is_epoch_end:
                 self._end_epoch(state, done)
             elif done % config.checkpoint_every == 0:
@@ -216,7 +216,7 @@ class _Run:
 
     def _end_epoch(self, state: Any, done: int) -> None:
         """Evaluates, exports the weights and saves."""
-        config, epoch = self.config, done // self.config.steps_per_epoch
+        epoch = done // self.config.steps_per_epoch
         params = as_numpy(state.weights)
         score = None
         if self.validation is not None:

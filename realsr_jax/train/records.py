@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
     left.plot([e["step"] for e in training], [e["loss"] for e in training], color="tab:blue", lw=1)
     left.set_xlabel("step")
     left.set_ylabel("training loss", color="tab:blue")
-    if len(training) > 2 and min(e["loss"] for e in training) > 0:
+    losses = [e["loss"] for e in training]
+    if losses and 0 < 4 * min(losses) < max(losses) < math.inf:
         left.set_yscale("log")
     left.grid(alpha=0.3)
     evaluations = [entry for entry in entries if "valid/score" in entry]

@@ -45,7 +45,8 @@ def initial_params(config: ModelConfig, *, seed: int, start_from: str = "") -> t
         return params, f"from {start_from}"
     names = sorted({"/".join(path[:-1]) for path in replaced})
     return params, (
-        f"from {start_from}, which upscales by {found_config.scale}; afresh for {config.scale}: {', '.join(names)}"
+        f"from {start_from}, which upscales by {found_config.scale}; "
+        f"afresh for {config.scale}: {', '.join(names)}"
     )
 
 

@@ -1,0 +1,160 @@
+"""``realsr-train``: the command line, and each wrong one answered in one line."""
+
+import json
+
+import golden
+import pytest
+
+from realsr_jax import images
+from realsr_jax.cli import train
+
+CONFIG = """
+from realsr_jax.config import EDSRConfig
+from realsr_jax.training_config import HrFolder, TrainConfig
+
+
+def get_config():
+    photos = HrFolder("photos")
+    return TrainConfig(EDSRConfig(n_resblocks=1, n_feats=4), (photos,), photos, patch_size=16, batch_size=4,
+                       epochs=1, steps_per_epoch=2, workers=0, decoded_dir="none", protocol="benchmark")
+"""
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
+    (tmp_path / "run.py").write_text(CONFIG)
+    (tmp_path / "photos").mkdir()
+    for name in ("a", "b"):
+        photo = images.Photo(golden.photo(24, 28), None, False, images.Metadata(), "PNG")
+        images.write_photo(photo, tmp_path / "photos" / f"{name}.png")
+
+
+def run(*args):
+    return train.run(["realsr-train", *args])
+
+
+def _shown(capsys, *args):
+    assert run("--config=run.py", "--show", *args) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "words"),
+    [
+        ([], 2, "--config is missing: name a bundled configuration"),
+        (["--config.batch_size=3"], 2, "--config is missing"),
+        (["--config=nope"], 2, "realsr-train: --config=nope: no such file, nor one of the bundled"),
+        (["--config=aim2020_testset"], 2, "describes no training run"),
+        (["--config=run.py"], 2, "--workdir is missing: name a directory for the run"),
+        (["--config=run.py", "--workdir=w", "--nope=1"], 2, "Unknown command line flag 'nope'"),
+        (["--config=run.py", "--workdir=w", "more"], 2, "unexpected argument 'more'"),
+        (
+            ["--config=run.py", "--config.batchsize=3"],
+            2,
+            "--config is TrainConfig, which has the fields model, ",
+        ),
+        (["--config=run.py", "--config.modle.scale=3"], 2, "which has the fields model, "),
+        (
+            ["--config=run.py", "--config.model.scal=3"],
+            2,
+            "--config.model is EDSRConfig, which has the fields n_",
+        ),
+        (["--config=run.py", "--config.train[1].hr=x"], 2, "--config.train has 1 entries, counted from 0"),
+        (["--config=run.py", "--config.train[x].hr=x"], 2, "--config.train has 1 entries, counted from 0"),
+        (
+            ["--config=run.py", "--config.train.hr=x"],
+            2,
+            "--config.train is a list of 1, whose entries are [0]",
+        ),
+        (["--config=run.py", "--config.train[0].lr=x"], 2, "is HrFolder, which has the fields hr, border"),
+        (["--config=run.py", "--config.epochs.x=1"], 2, "--config.epochs is 1 "),
+        (["--config=run.py", "--config.train=x"], 2, "or choose another in a configuration file"),
+        (["--config=run.py", "--config.optimizer=SGD"], 2, "--config.optimizer is Adam; override its fields"),
+        (["--config=run.py", "--config.valid=photos"], 2, "--config.valid=photos: expected 'none'"),
+        (
+            ["--config=run.py", "--config.batch_size=many"],
+            2,
+            "--config.batch_size=many: expected a whole number",
+        ),
+        (["--config=run.py", "--config.ema_decay=x"], 2, "--config.ema_decay=x: could not convert"),
+        (["--config=run.py", "--config.remat=perhaps"], 2, "--config.remat=perhaps: "),
+        (["--config=run.py", "--workdir=w", "--config.dtype=int8"], 2, "expected 'float32' or 'bfloat16'"),
+        (["--config=run.py", "--workdir=w", "--config.model.scale=5"], 2, "scale is 5, expected 2, 3 or 4"),
+        (["--config=run.py", "--workdir=w", "--config.batch_size=6"], 1, "the nearest sizes are 4 or 8"),
+        (["--config=run.py", "--workdir=w", "--config.train[0].hr=gone"], 1, "gone"),
+        (["--config=run.py", "--workdir=run.py"], 1, "run.py: "),
+        (["--config=run.py", "--workdir=w", "--process_id=0"], 2, "must be given together"),
+        (["--config=run.py", "--workdir=w", "--config.start_from=gone"], 1, "gone: no such"),
+    ],
+)
+def test_wrong_command_lines(capsys, args, status, words):
+    assert run(*args) == status
+    captured = capsys.readouterr()
+    assert captured.err.startswith("realsr-train: ")
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_help(capsys):
+    assert run("--help") == 0
+    assert "--workdir=DIR" in capsys.readouterr().out
+
+
+def test_overrides(capsys):
+    shown = _shown(
+        capsys,
+        "--config.train[0].hr=elsewhere",
+        "--config.losses[0].weight=2",
+        "--config.schedule.learning_rate=5e-5",
+        "--config.schedule.decay_at=(3,4)",
+        "--config.remat",
+        "--noconfig.skip_bad_images",
+        "--config.valid.border=mirror",
+    )
+    assert shown["train"] == [{"class": "HrFolder", "hr": "elsewhere", "border": "clamp"}]
+    assert shown["losses"][0]["weight"] == 2
+    assert shown["schedule"]["learning_rate"] == 5e-5
+    assert shown["schedule"]["decay_at"] == [3, 4]
+    assert (shown["remat"], shown["skip_bad_images"]) == (True, False)
+    assert shown["valid"] == {"class": "HrFolder", "hr": "photos", "border": "mirror"}
+    assert _shown(capsys, "--config.valid=none")["valid"] is None
+
+
+def test_a_run_its_continuation_and_another_run(capsys, tmp_path):
+    args = ("--config=run.py", "--workdir=w", "--config.valid=none", "--config.train[0].hr=photos/*.png")
+    assert run(*args) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.startswith(
+        "EDSR, 1,259 parameters, from scratch\n2 training pairs on 4 cpu device(s)\n"
+    )
+    assert not (tmp_path / "w" / "best").exists()
+    assert run(*args) == 0
+    assert "continued after step 2\n" in capsys.readouterr().out
+    assert run(*args, "--config.seed=1") == 1
+    assert "realsr-train: w: holds a run with another seed; use another --workdir" in capsys.readouterr().err
+    assert run("--config=run.py", "--workdir=x", "--config.start_from=w/latest", "--config.seed=1") == 0
+    assert "1,259 parameters, from w/latest\n" in capsys.readouterr().out
+
+
+def test_bad_images_are_listed(capsys, tmp_path):
+    (tmp_path / "photos" / "bad.png").write_bytes(b"no image")
+    assert run("--config=run.py", "--workdir=w") == 1
+    captured = capsys.readouterr()
+    assert "realsr-train: 1 problem with the images; repair or remove them" in captured.err
+    assert "bad.png" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_loss_that_is_not_finite(capsys):
+    assert (
+        run("--config=run.py", "--workdir=w", "--config.schedule.learning_rate=1e30", "--config.epochs=4")
+        == 1
+    )
+    captured = capsys.readouterr()
+    assert captured.err.startswith("realsr-train: step ")
+    assert captured.err.count("\n") == 1
+    assert "a.png" in captured.err
+    assert "last good checkpoint: " in captured.err
