@@ -200,3 +200,13 @@ def test_an_error_lists_its_problems_shortly_and_survives_pickling():
     assert lines[:3] == ["wrong:", "  00", "  01"] and lines[-1] == "  and 10 more" and len(lines) == 52
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == str(error) and copy.problems == error.problems
+
+
+def test_what_a_class_of_characters_stands_for_tells_files_apart(tmp_path):
+    for name in ("021", "022", "030"):
+        _write(tmp_path / f"{name}H.png", HR)
+        _write(tmp_path / f"{name}L.png", LR)
+    source = PairFolder(lr=f"{tmp_path}/*[1-9]L.png", hr=f"{tmp_path}/*[1-9]H.png")
+    entries, problems = list_entries(source, 2)
+    assert len(entries) == 2
+    assert not problems

@@ -111,6 +111,8 @@ def _load(entry: Entry, scale: int) -> Images | str:
         lr, hr = entry.load()
     except (ImageError, DataError) as error:
         return " ".join(str(error).split())
+    except MemoryError as error:  # says nothing about the file
+        raise DataError(f"{entry.name}: too large for this machine's memory") from error
     except Exception as error:  # broken records make decoders raise nearly anything
         return " ".join(f"{entry.name}: {type(error).__name__} {error}".split())
     height, width = lr.shape[0] * scale, lr.shape[1] * scale

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from realsr_jax.data.entries import DataError
 from realsr_jax.images import SUFFIXES, ImageError, find_photos
 
-_ENDINGS: Final = re.compile(r"(?<=.)(?:_HR|_LR|_?x[2348])+$", re.IGNORECASE)
+_ENDINGS: Final = re.compile(r"(?<=.)(?:_HR|_LR|_x[2348]|(?<=\d)x[2348])+$", re.IGNORECASE)
 
 
 class Keyed(NamedTuple):
@@ -43,13 +43,16 @@ def _find_pattern(pattern: str, what: str) -> list[Keyed]:
     before, _, after = pattern.partition("*")
     if "*" in after:
         raise DataError(f"{pattern}: a pattern can have one star only, such as photos/*_LR.png")
+    # A class such as [0-8] stands for one character, which is part of the key.
+    literals = re.split(r"(\[[^]]+\])", after)
+    rest = "".join(f"({part})" if part[:1] == "[" else re.escape(part) for part in literals)
+    parts = re.compile(f"{re.escape(before)}(.*){rest.replace('([!', '([^')}", re.DOTALL)
     images = []
-    ending = len(re.sub(r"\[[^]]+\]", "?", after))  # a class such as [0-8] stands for one character
     for name in sorted(glob.glob(f"{glob.escape(before)}*{after}")):
-        path = Path(name)
-        star = name[len(before) : len(name) - ending]
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            images.append(Keyed(_key(star if "." in after else Path(star).stem), path))
+        path, matched = Path(name), parts.fullmatch(name)
+        if matched and path.suffix.lower() in SUFFIXES and path.is_file():
+            key = "".join(matched.groups())
+            images.append(Keyed(_key(key if "." in after else Path(key).stem), path))
     if not images:
         raise DataError(f"{pattern}: no image file matches this pattern; expected {what}")
     return images

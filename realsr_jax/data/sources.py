@@ -1,5 +1,7 @@
 """The data sets that a configuration names, as lists of pairs that have not been read yet."""
 
+import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +33,12 @@ def list_entries(source: Source, scale: int) -> tuple[list[Entry], list[str]]:
     Raises:
         DataError: if there is no such data set.
     """
+    places = {
+        name: os.path.expanduser(value)
+        for name, value in vars(source).items()
+        if name in ("lr", "hr", "root", "clean_list")
+    }
+    source = dataclasses.replace(source, **places)
     match source:
         case PairFolder():
             return _list_pair_folder(source, scale)

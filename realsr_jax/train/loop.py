@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import shutil
 import signal
 import threading
 import time
@@ -128,6 +129,8 @@ class _Run:
 
     def __call__(self, state: Any, step_fn: Callable[..., Any]) -> Result:
         config, start = self.config, int(state.step)
+        if jax.process_index() == 0:
+            _remove_half_written(self.workdir)
         records = Records(self.workdir, step=start) if jax.process_index() == 0 else None
         self.report = Report(config, records, self.say, start=start)
         batches = make_batches(
@@ -240,6 +243,13 @@ class _Run:
             if score is not None:
                 provenance[f"{self.config.protocol}_score"] = f"{score:.6f}"
             weights.save_weights(self.workdir / name, self.config.model, params, provenance=provenance)
+
+
+def _remove_half_written(workdir: Path) -> None:
+    """Removes what a killed run left of weights that it was writing."""
+    for name in ("best", "latest"):
+        for path in workdir.glob(f".{name}.*"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _by_device(batch: dict[str, np.ndarray], *, stop: bool) -> dict[str, np.ndarray]:

@@ -78,7 +78,8 @@ class Report:
         self._say(
             f"epoch {epoch}/{config.epochs}  step {done}/{config.n_steps}  {loss}  "
             f"learning rate {values.get('learning_rate', 0):.3g}  "
-            f"{values['patches_per_second']:.1f} patches/s  waiting {values['waiting']:.0%}  {_duration(left)} left"
+            f"{values['patches_per_second']:.1f} patches/s  "
+            f"waiting {values['waiting']:.0%}  {_duration(left)} left"
         )
 
     def evaluation(self, done: int, outcome: Outcome, progress: Progress) -> None:
