@@ -286,7 +286,7 @@ class TrainConfig:
     max_bad_batches: int = 0
     skip_bad_images: bool = False
     protocol: str = "aim"
-    checkpoint_every: int = 1000
+    checkpoint_every: int = 250
     log_every: int = 100
     seed: int = 0
     workers: int = 2

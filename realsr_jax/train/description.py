@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from realsr_jax.files import write_atomically
 from realsr_jax.training_config import TrainConfig
 
 _MAY_CHANGE = frozenset(
     {
         "epochs",
-        "valid",
         "dtype",
         "remat",
         "accumulate",
@@ -26,13 +27,13 @@ _MAY_CHANGE = frozenset(
 """Fields that a continued run may have otherwise."""
 
 
-def check_description(config: TrainConfig, workdir: Path, *, write: bool) -> None:
-    """Compares a configuration with that of the run in a directory, and writes it there.
+def check_description(config: TrainConfig, workdir: Path, *, is_new: bool) -> None:
+    """Compares a configuration with that of the run in a directory; the first process writes it there.
 
     Args:
         config: of the run that starts or continues.
         workdir: its directory.
-        write: whether this process writes it.
+        is_new: whether the run has no checkpoint yet, so that nothing binds it.
 
     Raises:
         ValueError: if the directory holds another run.
@@ -40,7 +41,7 @@ def check_description(config: TrainConfig, workdir: Path, *, write: bool) -> Non
     path = workdir / "config.json"
     wanted = describe(config)
     try:
-        found = json.loads(path.read_text())
+        found = wanted if is_new else json.loads(path.read_text())
     except FileNotFoundError:
         found = wanted
     except ValueError as error:
@@ -51,7 +52,7 @@ def check_description(config: TrainConfig, workdir: Path, *, write: bool) -> Non
             f"{workdir}: holds a run with another {', '.join(changed)}; use another --workdir, which can "
             f"start from this run with --config.start_from={workdir}"
         )
-    if write:
+    if jax.process_index() == 0:
         write_atomically(path, json.dumps(wanted, indent=2) + "\n")
 
 

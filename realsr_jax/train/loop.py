@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import fcntl
+import os
 import shutil
 import signal
 import threading
@@ -67,21 +69,27 @@ def train(config: TrainConfig, workdir: Path, *, say: Say) -> Result:
     """
     config.validate()
     _check_batch_size(config)
-    is_first = jax.process_index() == 0
-    if not is_first:
-        say = _say_nothing
     workdir.mkdir(parents=True, exist_ok=True)
-    check_description(config, workdir, write=is_first)
+    if jax.process_index() > 0:
+        return _train(config, workdir, _say_nothing)
+    with _locked(workdir):
+        return _train(config, workdir, say)
+
+
+def _train(config: TrainConfig, workdir: Path, say: Say) -> Result:
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    is_new = checkpoints.latest() is None
+    check_description(config, workdir, is_new=is_new)
     pairs = _open(config, config.train, say, patch_size=config.patch_size)
     validation = None
     if config.valid is not None:
         valid_pairs = _open(config, (config.valid,), say)
         validation = Validation(config.model, valid_pairs, protocol=config.protocol, dtype=config.dtype)
 
-    params, origin = initial_params(config.model, seed=config.seed, start_from=config.start_from)
+    start_from = config.start_from if is_new else ""
+    params, origin = initial_params(config.model, seed=config.seed, start_from=start_from)
     optimizer = make_optimizer(config.optimizer, clip_gradient=config.clip_gradient)
     state = make_state(params, optimizer, with_average=config.ema_decay > 0)
-    checkpoints = Checkpoints(workdir / "checkpoints")
     restored = checkpoints.restore(state)
     state, progress = (replicate(state), Progress()) if restored is None else restored
     say(
@@ -131,7 +139,8 @@ class _Run:
         config, start = self.config, int(state.step)
         if jax.process_index() == 0:
             _remove_half_written(self.workdir)
-        records = Records(self.workdir, step=start) if jax.process_index() == 0 else None
+        ended = self.progress.ended_epochs
+        records = Records(self.workdir, step=start, epoch=ended) if jax.process_index() == 0 else None
         self.report = Report(config, records, self.say, start=start)
         batches = make_batches(
             self.pairs,
@@ -145,13 +154,18 @@ class _Run:
             workers=config.workers,
         )
         with _signals_noted() as signals:
+            failed = True
             try:
-                return self._steps(state, step_fn, batches, signals)
+                result = self._steps(state, step_fn, batches, signals)
+                failed = False
+                return result
             finally:
                 batches.close()  # pyright: ignore[reportAttributeAccessIssue]
-                self.checkpoints.close()
                 if records is not None:
                     records.close()
+                # Where one host of several fails, the others would not come to wait for it.
+                if not failed or jax.process_count() == 1:
+                    self.checkpoints.close()
 
     def _steps(
         self, state: Any, step_fn: Callable[..., Any], batches: Iterator[Any], signals: list[int]
@@ -246,10 +260,26 @@ class _Run:
 
 
 def _remove_half_written(workdir: Path) -> None:
-    """Removes what a killed run left of weights that it was writing."""
+    """Removes what a killed run left of weights that it was writing, unless it had not yet replaced them."""
     for name in ("best", "latest"):
+        for path in workdir.glob(f".{name}.*.old"):
+            if not (workdir / name).exists():
+                os.replace(path, workdir / name)
         for path in workdir.glob(f".{name}.*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    """Keeps a second run out of a directory, where the file system knows locks."""
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{workdir}: another run is going on in this directory") from error
+        except OSError:
+            pass
+        yield
 
 
 def _by_device(batch: dict[str, np.ndarray], *, stop: bool) -> dict[str, np.ndarray]:

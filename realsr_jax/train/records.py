@@ -20,13 +20,23 @@ class Records:
     waiting for data), or, after an evaluation, ``valid/score``, ``valid/psnr`` and so on.
     """
 
-    def __init__(self, workdir: Path, *, step: int):
-        """Continues the records in a directory, of which what lies beyond `step` is dropped."""
+    def __init__(self, workdir: Path, *, step: int, epoch: int):
+        """Continues the records in a directory.
+
+        Args:
+            workdir: the run's directory.
+            step: the last that counts; what lies beyond is dropped.
+            epoch: the last whose evaluation counts.
+        """
         from tensorboardX import SummaryWriter
 
         self._path = workdir / "log.jsonl"
         self._plot = workdir / "curves.png"
-        entries = [entry for entry in read_log(workdir) if entry["step"] <= step]
+        entries = [
+            entry
+            for entry in read_log(workdir)
+            if entry["step"] <= step and ("valid/score" not in entry or entry["epoch"] <= epoch)
+        ]
         write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in entries))
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)

@@ -1,6 +1,7 @@
 """The parameters with which training starts: fresh ones, or those of a network trained before."""
 
 import dataclasses
+import os
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ def initial_params(config: ModelConfig, *, seed: int, start_from: str = "") -> t
     fresh = jax.jit(build_model(config).init)(jax.random.key(seed), lr)["params"]
     if not start_from:
         return fresh, "from scratch"
-    found_config, found = load_weights(start_from)
+    found_config, found = load_weights(os.path.expanduser(start_from))
     if found_config == config:
         return found, f"from {start_from}"
     _check_same_network(found_config, config, start_from)
