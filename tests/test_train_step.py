@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from realsr_jax.config import DRLNConfig, EDSRConfig, OADDetConfig
+from realsr_jax.config import EDSRConfig, OADDetConfig
 from realsr_jax.convert.detect import detect
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.models import build_model
@@ -179,15 +179,6 @@ def test_bad_batch_changes_nothing_but_the_count(bad):
     jax.tree.map(np.testing.assert_array_equal, after.replace(step=state.step), state)
 
 
-def test_parameters_that_overflow_are_not_kept():
-    options = _linear_options(SGD(), rate=3e38)
-    state = make_state(LINEAR, options["optimizer"])
-    after, metrics = train_step(state, {"lr": LR[0] * 100, "hr": HR[0]}, **options)
-    assert np.isfinite(metrics["loss"])
-    assert metrics["is_finite"] == 0
-    jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
-
-
 # Learning rates
 
 
@@ -217,7 +208,7 @@ def test_cosine(warmup):
 
 @pytest.mark.parametrize(
     "config",
-    [EDSRConfig(n_resblocks=4, n_feats=8), OADDetConfig(n_resblocks=4, n_feats=8), DRLNConfig()],
+    [EDSRConfig(n_resblocks=4, n_feats=8), OADDetConfig(n_resblocks=2, n_feats=8)],
     ids=lambda config: type(config).__name__,
 )
 def test_remat_changes_memory_only(config):

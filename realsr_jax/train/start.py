@@ -26,14 +26,15 @@ def initial_params(config: ModelConfig, *, seed: int, start_from: str = "") -> t
     Raises:
         ValueError: if the weights cannot be used or are of another network.
     """
+    if start_from:
+        found_config, found = load_weights(os.path.expanduser(start_from))
+        if found_config == config:
+            return found, f"from {start_from}"
+        _check_same_network(found_config, config, start_from)
     lr = jnp.zeros((1, 8, 8, 3))
     fresh = jax.jit(build_model(config).init)(jax.random.key(seed), lr)["params"]
     if not start_from:
         return fresh, "from scratch"
-    found_config, found = load_weights(os.path.expanduser(start_from))
-    if found_config == config:
-        return found, f"from {start_from}"
-    _check_same_network(found_config, config, start_from)
     found, wanted = _flat(found), _flat(fresh)
     replaced = {
         path

@@ -123,13 +123,11 @@ def train_step(
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
         average = jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)
 
-    is_finite = jnp.isfinite(loss)
-    for array in jax.tree.leaves((gradients, params, optimizer_state)):
-        is_finite &= jnp.isfinite(array).all()
+    after = (params, optimizer_state, average)
+    checks = [jnp.isfinite(array).all() for array in jax.tree.leaves((loss, gradients))]
+    is_finite = jnp.stack(checks).all()
     before = (state.params, state.optimizer, state.average)
-    after = jax.tree.map(
-        lambda new, old: jnp.where(is_finite, new, old), (params, optimizer_state, average), before
-    )
+    after = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, before)
     metrics = {f"loss/{name}": value for name, value in parts.items()} | {
         "loss": loss,
         "gradient_norm": optax.tree.norm(gradients),
