@@ -523,7 +523,6 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("--input= -o out --weights=bicubic", "--input is missing"),
         ("-i a.png, -o out --weights=bicubic", "--input=a.png,: has an empty entry"),
         ("-i a.png --weights=bicubic", "--output is missing"),
-        ("-i a.png -o out", "--weights is missing: name a weights directory made by realsr-convert"),
         ("-i a.png -o out --weights=nowhere", "nowhere: no such weights directory; make one with realsr-con"),
         ("-i a.png -o out --weights=photos", "photos: no weights directory, it holds no model.json"),
         ("-i a.png -o out --weights=W,", "has an empty entry"),
