@@ -26,16 +26,13 @@ def initial_params(config: ModelConfig, *, seed: int, start_from: str = "") -> t
     Raises:
         ValueError: if the weights cannot be used or are of another network.
     """
-    if start_from:
-        found_config, found = load_weights(os.path.expanduser(start_from))
-        if found_config == config:
-            return found, f"from {start_from}"
-        _check_same_network(found_config, config, start_from)
-    lr = jnp.zeros((1, 8, 8, 3))
-    fresh = jax.jit(build_model(config).init)(jax.random.key(seed), lr)["params"]
     if not start_from:
-        return fresh, "from scratch"
-    found, wanted = _flat(found), _flat(fresh)
+        return _fresh_params(config, seed), "from scratch"
+    found_config, params = load_weights(os.path.expanduser(start_from))
+    if found_config == config:
+        return params, f"from {start_from}"
+    _check_same_network(found_config, config, start_from)
+    found, wanted = _flat(params), _flat(_fresh_params(config, seed))
     replaced = {
         path
         for path in wanted
@@ -50,6 +47,12 @@ def initial_params(config: ModelConfig, *, seed: int, start_from: str = "") -> t
         f"from {start_from}, which upscales by {found_config.scale}; "
         f"afresh for {config.scale}: {', '.join(names)}"
     )
+
+
+def _fresh_params(config: ModelConfig, seed: int) -> Any:
+    """Returns a network's parameters as its layers initialise them."""
+    lr = jnp.zeros((1, 8, 8, 3))
+    return jax.jit(build_model(config).init)(jax.random.key(seed), lr)["params"]
 
 
 def _check_same_network(found: ModelConfig, wanted: ModelConfig, start_from: str) -> None:
