@@ -2,4 +2,13 @@
 
 import os
 
+import pytest
+
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+
+
+@pytest.fixture
+def working_folder(tmp_path, monkeypatch):
+    """Runs a command's test in a new folder, with a compilation cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))

@@ -18,6 +18,8 @@ from realsr_jax.config import EDSRConfig, QuarterTiles
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.weights import save_weights
 
+pytestmark = pytest.mark.usefixtures("working_folder")
+
 HEIGHT, WIDTH = 20, 24
 FIELDS = ("psnr_rgb", "psnr_y", "ssim", "aim_score")
 
@@ -29,12 +31,6 @@ def weights(tmp_path_factory):
     config = EDSRConfig(n_resblocks=2, n_feats=8, scale=2, res_scale=1.0)
     save_weights(folder, config, to_flax(config, golden.state_dict("edsr_tiny")), provenance={})
     return folder
-
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
 
 
 def run(*args):

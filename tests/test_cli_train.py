@@ -24,9 +24,7 @@ def get_config():
 
 
 @pytest.fixture(autouse=True)
-def working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
+def run_and_photos(working_folder, tmp_path):
     (tmp_path / "run.py").write_text(CONFIG)
     (tmp_path / "photos").mkdir()
     for name in ("a", "b"):

@@ -28,6 +28,8 @@ from realsr_jax.data import imresize
 from realsr_jax.metrics import psnr
 from realsr_jax.weights import save_weights
 
+pytestmark = pytest.mark.usefixtures("working_folder")
+
 HEIGHT, WIDTH = 12, 16
 COMMAND = (sys.executable, "-m", "realsr_jax.cli.upscale")
 
@@ -41,12 +43,6 @@ def weights(tmp_path_factory):
         params = to_flax(config, golden.state_dict(name))
         save_weights(folder / name, config, params, provenance={"source": "test"})
     return folder
-
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
 
 
 def run(*args):

@@ -211,15 +211,18 @@ def test_cosine(warmup):
     [EDSRConfig(n_resblocks=4, n_feats=8), OADDetConfig(n_resblocks=2, n_feats=8)],
     ids=lambda config: type(config).__name__,
 )
-def test_remat_changes_no_gradient(config):
+def test_remat_changes_no_gradient_and_keeps_less(config):
     terms = (Weighted(L1()),)
     batch = {"lr": golden.photo(16, 16)[None], "hr": golden.photo(32, 32)[None]}
     lr = batch["lr"].astype(np.float32)
     params = jax.jit(build_model(config).init)(jax.random.key(0), lr)["params"]
-    gradients = []
+    gradients, kept = [], []
     for remat in (False, True):
         loss_fn = make_loss(build_model(config, remat=remat), terms)
+        backward = jax.eval_shape(lambda p, f=loss_fn: jax.vjp(f, p, batch, has_aux=True)[1], params)
+        kept.append(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(backward)))
         compiled = jax.jit(jax.grad(loss_fn, has_aux=True)).lower(params, batch).compile()
         gradients.append(compiled(params, batch)[0])
     largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradients[0]))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5 * largest), *gradients)
+    assert kept[1] < 0.7 * kept[0]

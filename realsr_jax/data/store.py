@@ -68,8 +68,9 @@ def open_store(
 ) -> Store:
     """Opens the store of a list of entries, which is made if there is none.
 
-    It belongs to these entries as they are now: when a file changes, another store is made. Processes that
-    want to make the same one wait for the first. One that is killed leaves nothing that is used.
+    It belongs to these entries as they are now: when a file changes, or one that could not be read can be, it
+    is made anew. Processes that want to make the same one wait for the first. One that is killed leaves
+    nothing that is used.
 
     Args:
         entries: the pairs.
@@ -84,13 +85,17 @@ def open_store(
     content = repr((_VERSION, scale, [entry.fingerprint for entry in entries]))
     target = folder / hashlib.sha256(content.encode()).hexdigest()[:24]
     store = _load_store(target, scale)
-    if store is not None:
+    if store is not None and not _is_cured(store, entries, scale):
         return store
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_suffix(".lock")):
             _remove_stale(target)
-            if _load_store(target, scale) is None:
+            store = _load_store(target, scale)
+            if store is not None and _is_cured(store, entries, scale):
+                shutil.rmtree(target)
+                store = None
+            if store is None:
                 _build(entries, scale, target, threads, progress)
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror or error}; {_OTHERWISE}") from error
@@ -110,6 +115,12 @@ def _load_store(target: Path, scale: int) -> Store | None:
         return store if (target / "pixels.bin").stat().st_size == store.n_bytes else None
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _is_cured(store: Store, entries: Sequence[Entry], scale: int) -> bool:
+    """Returns whether a pair that could not be used can be now, as after a network drive came back."""
+    failed = [entries[index] for index in store.checked.problems]
+    return any(not isinstance(pair, str) for pair in load_all(failed, scale, threads=1))
 
 
 @contextlib.contextmanager
