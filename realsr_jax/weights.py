@@ -6,6 +6,7 @@ they are needed, so that the command line can look at a description without star
 
 import dataclasses
 import datetime
+import difflib
 import hashlib
 import json
 import os
@@ -141,13 +142,19 @@ def _read_description(path: Path) -> tuple[ModelConfig, dict[str, str]]:
             f"{path}: is a file; convert it first: realsr-convert --input={path} --output=weights/{path.stem}"
         )
     if not path.is_dir():
-        raise WeightsError(f"{path}: no such weights directory; make one with realsr-convert")
+        raise WeightsError(
+            f"{path}: no such weights directory; make one with realsr-convert{_built_in(path)}"
+        )
     file = path / "model.json"
     try:
         description = json.loads(file.read_text())
         version, name = description["format_version"], str(description["architecture"])
         fields, digests = dict(description["fields"]), dict(description.get("files", {}))
     except FileNotFoundError:
+        if (path / "checkpoints").is_dir():
+            raise WeightsError(
+                f"{path}: a training run that has no weights yet; it leaves some after each epoch"
+            ) from None
         raise WeightsError(
             f"{path}: no weights directory, it holds no model.json; make one with realsr-convert"
         ) from None
@@ -165,6 +172,15 @@ def _read_description(path: Path) -> tuple[ModelConfig, dict[str, str]]:
         return ARCHITECTURES[name](**fields), digests
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{file}: {error}") from error
+
+
+def _built_in(path: Path) -> str:
+    """Says which names could have been meant, where what does not exist looks like a name."""
+    if len(path.parts) > 1:
+        return ""
+    close = difflib.get_close_matches(path.name, [*BUNDLED, "bicubic"], 1)
+    guess = f"; did you mean '{close[0]}'?" if close else ""
+    return f" (built in: 'default' and, to upscale or evaluate, 'bicubic'{guess})"
 
 
 def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:

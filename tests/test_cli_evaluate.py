@@ -371,8 +371,9 @@ def test_wrong_command_lines(args, message, capsys):
 def test_folder_without_permission(monkeypatch, capsys):
     save_pair("a")
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    assert run("--lr=lr", "--hr=hr", "--weights=bicubic", "--report=report") == 2
-    assert "--report=report: no permission to write there" in capsys.readouterr().err
+    for flag in ("--report=report", "--json=scores.json"):
+        assert run("--lr=lr", "--hr=hr", "--weights=bicubic", flag) == 2
+        assert f"{flag}: no permission to write there" in capsys.readouterr().err
 
 
 def test_help_names_every_flag(capsys):

@@ -1,6 +1,7 @@
 """``realsr-train``: the command line, and each wrong one answered in one line."""
 
 import json
+import os
 
 import golden
 import pytest
@@ -85,7 +86,10 @@ def _shown(capsys, *args):
         ([RUN, WORK, "--config.model.scale=5"], 2, "scale is 5, expected 2, 3 or 4"),
         ([RUN, WORK, "--config.batch_size=6"], 1, "the nearest sizes are 4 or 8"),
         ([RUN, WORK, "--config.train[0].hr=gone"], 1, "gone"),
-        ([RUN, "--workdir=run.py"], 1, "run.py: "),
+        ([RUN, "--workdir=run.py"], 2, "--workdir=run.py: is a file; name a directory"),
+        ([RUN, "--workdir=run.py/w"], 2, "--workdir=run.py/w: cannot be made, "),
+        ([RUN, "--config.bach_size=3"], 2, "--config.bach_size=3: did you mean --config.batch_size? "),
+        ([RUN, "--batch_size=3"], 2, "--batch_size=3: is a field of the configuration, write --config.batch"),
         ([RUN, WORK, "--process_id=0"], 2, "must be given together"),
         ([RUN, WORK, "--config.start_from=gone"], 1, "gone: no such"),
     ],
@@ -96,6 +100,23 @@ def test_wrong_command_lines(capsys, args, status, words):
     assert captured.err.startswith("realsr-train: ")
     assert words in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_places_that_cannot_be_written(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert run(RUN, WORK) == 2
+    assert capsys.readouterr().err == "realsr-train: --workdir=w: cannot be made (Permission denied)\n"
+    assert run(RUN, "--workdir=photos") == 2
+    assert capsys.readouterr().err == "realsr-train: --workdir=photos: no permission to write there\n"
+    assert not (tmp_path / "w").exists()
+
+
+def test_missing_data_leave_no_directory(capsys, tmp_path):
+    assert run(RUN, WORK, "--config.train[0].hr=gone") == 1
+    assert not (tmp_path / "w").exists()
+    (tmp_path / "w").mkdir()
+    assert run(RUN, WORK, "--config.train[0].hr=gone") == 1
+    assert (tmp_path / "w").exists()
 
 
 def test_help(capsys):
@@ -131,11 +152,19 @@ def test_a_run_its_continuation_and_another_run(capsys, tmp_path):
     assert captured.out.startswith(
         "EDSR, 1,259 parameters, from scratch\n2 training pairs on 4 cpu device(s)\n"
     )
+    assert captured.out.endswith("\ncomplete; weights in w/latest, use --weights=w\n")
     assert not (tmp_path / "w" / "best").exists()
     assert run(*args) == 0
-    assert "continued after step 2\n" in capsys.readouterr().out
-    assert run(*args, "--config.seed=1") == 1
-    assert "realsr-train: w: holds a run with another seed; use another --workdir" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "continued after step 2\n" in captured.out
+    assert captured.out.endswith(
+        "\nalready complete after step 2; weights in w/latest, use --weights=w; "
+        "--config.epochs=M continues it\n"
+    )
+    assert run(*args, "--config.seed=1", "--config.model.n_feats=5") == 1
+    assert capsys.readouterr().err.startswith(
+        "realsr-train: w: holds a run with another model, seed 0 (now 1); use another --workdir"
+    )
     assert run(RUN, "--workdir=x", "--config.start_from=w/latest", "--config.seed=1") == 0
     assert "1,259 parameters, from w/latest\n" in capsys.readouterr().out
 

@@ -544,7 +544,9 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i a.png -o x.gif --weights=bicubic", "x.gif: the suffix must be one of .png"),
         ("-i a.png -o out --weights=a.png", "a.png: is a file; convert it first: realsr-convert"),
         ("-i a.png -o out --weights=W --tile_size=x", "--tile_size=x: expected whole numbers, separated by"),
-        ("-i a.png -o out --weights=W --tile_size=4", "--tile_size=4: UniformTiles: size"),
+        ("-i a.png -o out --weights=W --tile_size=4", "--tile_size=4: --tile_size is 4, expected at"),
+        ("-i a.png -o out --weights=W --tile_size=10", "=10: --tile_overlap is 32, expected 0 to half the"),
+        ("-i a.png -o out --weights=W --chop_size=0", "--chop_size=0: --chop_size is 0, expected at least 1"),
         ("-i a.png -o out --weights=W --tile_overlap=200", "overlap is 200, expected 0 to half the tile"),
         ("-i a.png -o out --weights=W --tile_size=64,96 --tile_overlap=8,8,8", "has 2 entries and tile_over"),
         ("-i a.png -o out --weights=W --chop_size=9 --tile_size=64", "chop_size excludes tile_size"),
@@ -592,10 +594,11 @@ def test_wrong_command_lines(args, message, weights, capsys):
 def test_folder_without_permission(monkeypatch, capsys):
     save("a.png")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert run("-i", "a.png", "-o", "out", "--weights=bicubic") == 2
-    assert capsys.readouterr().err == (
-        "realsr-upscale: out: no permission to write there; use another --output\n"
-    )
+    for output in ("out", "out/b.png"):
+        assert run("-i", "a.png", "-o", output, "--weights=bicubic") == 2
+        assert capsys.readouterr().err == (
+            "realsr-upscale: out: no permission to write there; use another --output\n"
+        )
 
 
 def test_damaged_weights(weights, tmp_path, capsys):

@@ -97,6 +97,7 @@ def test_reports_all_problems_at_once(source, tmp_path, decoded, reads):
             open_pairs([source], scale=2, patch_size=8, decoded_dir=decoded_dir)
         first, *lines = str(caught.value).splitlines()
         assert first.startswith("4 problems") and "--config.skip_bad_images=True" in first
+        assert "repair or remove them, or lower --config.patch_size, or leave" in first
         assert len(lines) == 4 and [line.strip() for line in lines] == caught.value.problems
         cut, mismatched, small, alone = lines
         assert f"{source.hr}/cut.png: " in cut

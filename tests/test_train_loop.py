@@ -21,8 +21,10 @@ import pytest
 
 from realsr_jax import images
 from realsr_jax.config import DRLNConfig, EDSRConfig
+from realsr_jax.train import loop, records
 from realsr_jax.train.checkpoints import Progress
 from realsr_jax.train.loop import BadBatchError, train
+from realsr_jax.train.report import headline_name
 from realsr_jax.train.start import initial_params
 from realsr_jax.training_config import HrFolder, StepDecay, TrainConfig
 from realsr_jax.weights import load_weights, save_weights
@@ -273,7 +275,9 @@ def test_records(folder, tmp_path):
     assert lines[0] == "EDSR, 1,259 parameters, from scratch"
     assert lines[1] == "3 training pairs on 4 cpu device(s)"
     assert lines[2].startswith("epoch 1/2  step 1/6  loss ")
-    assert lines[5].startswith("evaluation after epoch 1: score ")
+    assert lines[5].startswith("evaluation after epoch 1: PSNR-Y ")
+    assert " dB (best so far)  PSNR-RGB " in lines[5]
+    assert lines[-1] == f"complete; weights in {tmp_path / 'run' / 'best'}, use --weights={tmp_path / 'run'}"
     entries = _log(tmp_path / "run")
     assert [(entry["step"], entry["epoch"]) for entry in entries if "loss" in entry] == [
         (step, 1 + (step - 1) // 3) for step in range(1, 7)
@@ -290,7 +294,7 @@ def test_records(folder, tmp_path):
     # Complete already
     assert train(_config(folder), tmp_path / "run", say=lines.append).is_complete
     assert _log(tmp_path / "run") == entries
-    with pytest.raises(ValueError, match="another batch_size, seed; use another --workdir"):
+    with pytest.raises(ValueError, match=r"with batch_size 4 \(now 8\), seed 0 \(now 1\); use another"):
         train(_config(folder, seed=1, batch_size=8), tmp_path / "run", say=lines.append)
 
 
@@ -327,6 +331,26 @@ def test_bad_batches_end_the_run(folder, tmp_path):
     train(whole, tmp_path / "whole", say=lines.append)
     expected = load_weights(tmp_path / "whole" / "latest")[1]
     jax.tree.map(np.testing.assert_array_equal, good, expected)
+
+
+def test_lack_of_memory_is_explained(folder, tmp_path, monkeypatch):
+    def step(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5368709120 bytes.")
+
+    monkeypatch.setattr(loop, "parallelise", lambda *_, **__: step)
+    with pytest.raises(ValueError, match=r"out of memory, allocating 5\.0 GiB; what helps: .*remat=True$"):
+        train(_config(folder), tmp_path / "run", say=lambda _: None)
+
+
+@pytest.mark.parametrize("protocol", ["aim", "benchmark"])
+def test_curves_name_the_score(tmp_path, monkeypatch, protocol):
+    names = []
+    monkeypatch.setattr(records, "draw_curves", lambda *_, score_name: names.append(score_name))
+    config = TrainConfig(MODEL, protocol=protocol)
+    kept = records.Records(tmp_path, step=0, epoch=0, score_name=headline_name(config.protocol))
+    kept.plot()
+    kept.close()
+    assert names == [{"aim": "AIM score", "benchmark": "PSNR-Y (dB)"}[protocol]]
 
 
 def test_bad_batches_are_skipped_and_counted(folder, tmp_path):

@@ -243,7 +243,10 @@ def test_missing_description(weights):
     (weights / "model.json").unlink()
     for load in (read_description, load_weights):
         assert "holds no model.json; make one with realsr-convert" in refusal(load, weights)
-        assert "no such weights directory" in refusal(load, weights / "nowhere")
+        assert refusal(load, weights / "nowhere").endswith("directory; make one with realsr-convert")
+        assert refusal(load, Path("defualt")).endswith(
+            "(built in: 'default' and, to upscale or evaluate, 'bicubic'; did you mean 'default'?)"
+        )
         assert "_METADATA: is a file; convert it first" in refusal(load, weights / "params" / "_METADATA")
     (weights / "model.json").mkdir()
     assert "model.json: cannot be read (Is a directory)" in refusal(load_weights, weights)
@@ -401,6 +404,8 @@ def test_reads_description_without_jax(original):
 
 def test_a_training_run_stands_for_its_best_weights_or_else_the_latest(tmp_path):
     latest, best = EDSRConfig(1, 4), EDSRConfig(2, 4)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    assert "run: a training run that has no weights yet" in refusal(load_weights, tmp_path / "run")
     save_weights(tmp_path / "run" / "latest", latest, make_params(latest), provenance={})
     assert load_weights(tmp_path / "run")[0] == latest
     save_weights(tmp_path / "run" / "best", best, make_params(best), provenance={})

@@ -142,7 +142,8 @@ def _tilings(values: flags.FlagValues) -> tuple[Tiling, ...]:
         return make_tilings(**sizes)
     except ValueError as error:
         given = " ".join(_shown(values, name) for name in sizes)
-        raise UsageError(f"{given}: {error}") from error
+        reason = str(error).replace("UniformTiles: ", "--tile_").replace("QuarterTiles: ", "--")
+        raise UsageError(f"{given}: {reason}") from error
 
 
 def _numbers(values: flags.FlagValues, name: str, kind: type) -> tuple[Any, ...]:

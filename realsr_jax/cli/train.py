@@ -1,6 +1,7 @@
 """``realsr-train``: trains a network as a configuration file says."""
 
 import dataclasses
+import difflib
 import os
 import re
 import sys
@@ -18,7 +19,8 @@ _HELP = """\
 realsr-train: trains a network on all devices; started again with the same directory, it continues.
 
   realsr-train --config=oaddet_aim --workdir=runs/oaddet_aim
-  realsr-train --config=default_x2 --workdir=runs/mine --config.train[0].hr=photos/ --config.batch_size=32
+  realsr-train --config=default_x2 --workdir=runs/mine "--config.train[0].hr=photos/" \\
+      --config.valid.hr=photos_valid/
   realsr-train --config=my_run.py --workdir=runs/my_run --config.start_from=weights/oaddet
 
   --config=NAME|PATH     a bundled configuration, or a Python file with get_config()
@@ -41,6 +43,8 @@ Exit status: 0 if the run is complete, 1 if it failed, 2 if the command line is 
 
 
 _MISSING_CONFIG = "--config is missing: name a bundled configuration, such as default_x2, or a Python file"
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig))
 
 _IN_FLAGS = (int, float, str, bool, tuple[int, ...])
 """Types of the fields that a flag can override."""
@@ -73,6 +77,11 @@ def _define_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("coordinator", None, "Address of process 0.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "How many.", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("process_id", None, "Which.", lower_bound=0, flag_values=values)
+    for arg in argv[1:]:
+        if re.match(rf"--?({'|'.join(_FIELDS)})(=|$)", arg):
+            raise command.UsageError(
+                f"{arg}: is a field of the configuration, write --config.{arg.lstrip('-')}"
+            )
 
 
 def _load(name: str) -> TrainConfig:
@@ -109,7 +118,9 @@ def _check_override(config: TrainConfig, arg: str) -> None:
                 else {}
             )
             if step not in fields:
-                raise command.UsageError(f"{arg}: {reached} {_described(target, fields)}")
+                close = difflib.get_close_matches(step, fields, 1)
+                guess = f"did you mean {reached}.{close[0]}? " if close else ""
+                raise command.UsageError(f"{arg}: {guess}{reached} {_described(target, fields)}")
             target, kind = getattr(target, step), fields[step]
             reached += f".{step}"
     if kind not in _IN_FLAGS:
@@ -145,6 +156,7 @@ def _main(values: flags.FlagValues) -> int:
         return 0
     if not values.workdir:
         raise command.UsageError("--workdir is missing: name a directory for the run")
+    workdir = _checked_workdir(values.workdir)
     try:
         config.validate()
     except (ValueError, TypeError, AttributeError) as error:
@@ -155,8 +167,21 @@ def _main(values: flags.FlagValues) -> int:
 
         from realsr_jax.train.loop import train
 
-        result = train(config, Path(os.path.expanduser(values.workdir)), say=command.say)
+        result = train(config, workdir, say=command.say)
     return 0 if result.is_complete else 3
+
+
+def _checked_workdir(text: str) -> Path:
+    """Returns the run's directory, which need not exist; raises UsageError if it cannot be one."""
+    path = Path(os.path.expanduser(text))
+    place = next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
+    if not place.is_dir():
+        reason = "is a file; name a directory" if place is path else f"cannot be made, {place} is a file"
+        raise command.UsageError(f"--workdir={text}: {reason}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        reason = "no permission to write there" if place is path else "cannot be made (Permission denied)"
+        raise command.UsageError(f"--workdir={text}: {reason}")
+    return path
 
 
 def _join_processes(values: flags.FlagValues) -> None:

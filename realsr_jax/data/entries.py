@@ -13,7 +13,7 @@ import numpy as np
 from realsr_jax.data.imresize import imresize
 from realsr_jax.images import ImageError, read_photo
 
-_SHOWN: Final = 50
+_SHOWN: Final = 20
 
 Images = tuple[np.ndarray, np.ndarray]
 """LR and HR, uint8 [h, w, 3] each."""

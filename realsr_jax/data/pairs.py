@@ -121,7 +121,7 @@ def open_pairs(
     listed = [list_entries(source, scale) for source in sources]
     total = sum(len(entries) for entries, _ in listed)
     names, parts, problems = [], [], []
-    n_ready = 0
+    n_ready, is_any_small = 0, False
     for entries, unmatched in listed:
 
         def report(n_done: int, n_before: int = n_ready) -> None:
@@ -129,16 +129,19 @@ def open_pairs(
                 progress(n_before + n_done, total)
 
         images = _open_images(entries, scale, decoded_dir, workers, report)
-        bad = images.checked.problems | _too_small(entries, images.checked.lr_sizes * scale, patch_size)
+        small = _too_small(entries, images.checked.lr_sizes * scale, patch_size)
+        bad = images.checked.problems | small
         used = [index for index in range(len(entries)) if index not in bad]
         names += [entries[index].name for index in used]
         parts.append(Part(images, np.array(used, np.int64)))
         problems += [*unmatched, *bad.values()]
+        is_any_small |= bool(small)
         n_ready += len(entries)
     if problems and not skip_bad:
         raise DataError(
-            f"{_count(problems)} with the images; repair or remove them, or leave them out with "
-            "--config.skip_bad_images=True:",
+            f"{_count(problems)} with the images; repair or remove them, "
+            + ("or lower --config.patch_size, " if is_any_small else "")
+            + "or leave them out with --config.skip_bad_images=True:",
             problems,
         )
     if not names:

@@ -18,6 +18,7 @@ from realsr_jax.data.pairs import Pairs
 
 _ORDER, _CROP = 0, 1  # streams of random numbers
 _BATCHES_AHEAD: Final = 4
+_ENDLESS: Final = 2**62  # Grain's workers leak shared memory when they come to the end of their data.
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def make_batches(
         )
     share = batch_size // process_count
     samples = _Samples(pairs, patch_size, batch_size, seed, process_index, process_count)
-    dataset = grain.MapDataset.range(n_steps * share).map(samples).batch(share)[start:]
+    dataset = grain.MapDataset.range(_ENDLESS).map(samples).batch(share)[start:]
     options = grain.ReadOptions(read_threads, max(_BATCHES_AHEAD, read_threads))
     batches = dataset.to_iter_dataset(options)
     if workers:
@@ -97,19 +98,23 @@ def make_batches(
         batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(workers, per_worker_buffer_size=_BATCHES_AHEAD), _start_worker
         )
-    return _Batches(iter(batches))
+    return _Batches(iter(batches), n_steps - start)
 
 
 class _Batches(Iterator[dict[str, np.ndarray]]):
     """Batches as plain arrays. Workers end when this is closed or dropped, and when the program ends."""
 
-    def __init__(self, batches: grain.DatasetIterator) -> None:
+    def __init__(self, batches: grain.DatasetIterator, count: int) -> None:
         self._open = [batches]
+        self._left = count
         self.close = weakref.finalize(self, _close, self._open)
 
     def __next__(self) -> dict[str, np.ndarray]:
+        if self._left <= 0:
+            self.close()
         if not self._open:
             raise StopIteration
+        self._left -= 1
         # Copied, as Grain's arrays are in shared memory, which must not outlive Grain.
         return {name: np.array(images) for name, images in next(self._open[0]).items()}
 

@@ -48,12 +48,19 @@ def check_description(config: TrainConfig, workdir: Path, *, is_new: bool) -> No
         raise ValueError(f"{path}: damaged ({error}); delete it to continue the run") from error
     changed = sorted(name for name in wanted if name not in _MAY_CHANGE and found.get(name) != wanted[name])
     if changed:
+        differences = ", ".join(_difference(name, found.get(name), wanted[name]) for name in changed)
         raise ValueError(
-            f"{workdir}: holds a run with another {', '.join(changed)}; use another --workdir, which can "
+            f"{workdir}: holds a run with {differences}; use another --workdir, which can "
             f"start from this run with --config.start_from={workdir}"
         )
     if jax.process_index() == 0:
         write_atomically(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    if found is None or isinstance(found, (dict, list)):
+        return f"another {name}"
+    return f"{name} {found!r} (now {wanted!r})"
 
 
 def describe(config: Any) -> Any:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import fcntl
 import os
+import re
 import shutil
 import signal
 import threading
@@ -18,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from realsr_jax import weights
-from realsr_jax.data import Pairs, batch_names, make_batches, open_pairs
+from realsr_jax.data import DataError, Pairs, batch_names, make_batches, open_pairs
 from realsr_jax.models import build_model
 from realsr_jax.train.checkpoints import Checkpoints, Progress, as_numpy
 from realsr_jax.train.description import check_description
 from realsr_jax.train.optimizer import make_optimizer, make_schedule
 from realsr_jax.train.records import Records
-from realsr_jax.train.report import Meter, Report
+from realsr_jax.train.report import Meter, Report, headline_name
 from realsr_jax.train.start import count, initial_params
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
 from realsr_jax.train.validation import Validation
@@ -69,11 +70,18 @@ def train(config: TrainConfig, workdir: Path, *, say: Say) -> Result:
     """
     config.validate()
     _check_batch_size(config)
+    existed = workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() > 0:
         return _train(config, workdir, _say_nothing)
     with _locked(workdir):
-        return _train(config, workdir, say)
+        try:
+            return _train(config, workdir, say)
+        except DataError:
+            names = {path.name for path in workdir.iterdir()}
+            if not existed and names <= {".lock", "config.json", "checkpoints"}:  # not one step was tried
+                shutil.rmtree(workdir, ignore_errors=True)
+            raise
 
 
 def _train(config: TrainConfig, workdir: Path, say: Say) -> Result:
@@ -140,7 +148,10 @@ class _Run:
         if jax.process_index() == 0:
             _remove_half_written(self.workdir)
         ended = self.progress.ended_epochs
-        records = Records(self.workdir, step=start, epoch=ended) if jax.process_index() == 0 else None
+        records = None
+        if jax.process_index() == 0:
+            score_name = headline_name(config.protocol)
+            records = Records(self.workdir, step=start, epoch=ended, score_name=score_name)
         self.report = Report(config, records, self.say, start=start)
         batches = make_batches(
             self.pairs,
@@ -175,6 +186,7 @@ class _Run:
         # is never idle.
         pending: collections.deque[tuple[int, Any]] = collections.deque()
         start = int(state.step)
+        was_complete = self.progress.ended_epochs >= config.epochs
         if (
             start // config.steps_per_epoch > self.progress.ended_epochs
             and start % config.steps_per_epoch == 0
@@ -182,7 +194,8 @@ class _Run:
             self._end_epoch(state, start)  # the run was stopped before it came to this
         for number in range(start, config.n_steps):
             batch = self.meter.wait_for(batches)
-            state, metrics = step_fn(state, _by_device(batch, stop=bool(signals)))
+            with _memory_explained():
+                state, metrics = step_fn(state, _by_device(batch, stop=bool(signals)))
             pending.append((number, metrics))
             done = number + 1
             is_epoch_end = done % config.steps_per_epoch == 0
@@ -202,11 +215,18 @@ class _Run:
                 self._end_epoch(state, done)
             elif done % config.checkpoint_every == 0:
                 self.checkpoints.save(state, self.progress)
+        place = self.workdir / ("best" if self.progress.best_epoch else "latest")
+        where = f"weights in {place}, use --weights={self.workdir}"
+        if was_complete:
+            self.say(f"already complete after step {start}; {where}; --config.epochs=M continues it")
+        else:
+            self.say(f"complete; {where}")
         return Result(config.n_steps, True, self.progress.best_score)
 
     def _look_at(self, number: int, metrics: Any) -> bool:
         """Reads a step's metrics; returns whether a host was told to stop."""
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        with _memory_explained():  # devices compute in the background
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         stop, is_finite = values.pop("stop") > 0, values.pop("is_finite") > 0
         if is_finite:
             self.meter.add(values)
@@ -280,6 +300,22 @@ def _locked(workdir: Path) -> Iterator[None]:
         except OSError:
             pass
         yield
+
+
+@contextmanager
+def _memory_explained() -> Iterator[None]:
+    """Turns a device's lack of memory into a ValueError that says what helps."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        found = re.search(r"allocat\w+ (\d+) bytes", str(error))
+        wanted = f", allocating {int(found[1]) / 2**30:.1f} GiB" if found else ""
+        raise ValueError(
+            f"the device ran out of memory{wanted}; what helps: a smaller --config.batch_size or "
+            "--config.patch_size, --config.accumulate=N, --config.remat=True"
+        ) from error
 
 
 def _by_device(batch: dict[str, np.ndarray], *, stop: bool) -> dict[str, np.ndarray]:

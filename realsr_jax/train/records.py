@@ -20,18 +20,20 @@ class Records:
     waiting for data), or, after an evaluation, ``valid/score``, ``valid/psnr`` and so on.
     """
 
-    def __init__(self, workdir: Path, *, step: int, epoch: int):
+    def __init__(self, workdir: Path, *, step: int, epoch: int, score_name: str):
         """Continues the records in a directory.
 
         Args:
             workdir: the run's directory.
             step: the last that counts; what lies beyond is dropped.
             epoch: the last whose evaluation counts.
+            score_name: the name of the score for people.
         """
         from tensorboardX import SummaryWriter
 
         self._path = workdir / "log.jsonl"
         self._plot = workdir / "curves.png"
+        self._score_name = score_name
         entries = [
             entry
             for entry in read_log(workdir)
@@ -55,7 +57,7 @@ class Records:
     def plot(self) -> None:
         """Draws the loss and the score over the steps into ``curves.png``."""
         self._board.flush()
-        draw_curves(read_log(self._plot.parent), self._plot)
+        draw_curves(read_log(self._plot.parent), self._plot, score_name=self._score_name)
 
     def close(self) -> None:
         """Ends the records."""
@@ -78,7 +80,7 @@ def read_log(workdir: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
+def draw_curves(entries: list[dict[str, Any]], path: Path, *, score_name: str) -> None:
     """Draws loss and score over steps as a PNG, whole or not at all."""
     from matplotlib.figure import Figure
 
@@ -97,7 +99,7 @@ def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
         right = left.twinx()
         steps = [e["step"] for e in evaluations]
         right.plot(steps, [e["valid/score"] for e in evaluations], color="tab:orange", marker=".")
-        right.set_ylabel("validation score", color="tab:orange")
+        right.set_ylabel(f"validation {score_name}", color="tab:orange")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     write_atomically(path, picture.getvalue())

@@ -4,10 +4,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from realsr_jax.evaluation import Protocol, columns
 from realsr_jax.train.checkpoints import Progress
 from realsr_jax.train.records import Records
 from realsr_jax.train.validation import Outcome
 from realsr_jax.training_config import TrainConfig
+
+
+def headline_name(protocol: str) -> str:
+    """Returns the name of the figure by which a protocol decides, for people."""
+    return "AIM score" if Protocol(protocol) is Protocol.AIM else "PSNR-Y (dB)"
 
 
 class Meter:
@@ -90,9 +96,15 @@ class Report:
             self._records.write(step=done, epoch=epoch, values=values)
             for name, image in outcome.samples.items():
                 self._records.show(step=done, name=f"valid/{name}", image=image)
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in outcome.values.items())
+        protocol = Protocol(self._config.protocol)
+        figures = {
+            column.field: f"{column.heading} {outcome.values[column.field]:.4f}"
+            + (" dB" if column.field.startswith("psnr") else "")
+            for column in columns(protocol)
+        }
+        decisive = figures.pop(protocol.headline)
         best = "best so far" if progress.best_epoch == epoch else f"best in epoch {progress.best_epoch}"
-        self._say(f"evaluation after epoch {epoch}: {figures}  ({best})")
+        self._say(f"evaluation after epoch {epoch}: {decisive} ({best})  {'  '.join(figures.values())}")
 
     def plot(self) -> None:
         """Draws the curves anew."""
