@@ -6,8 +6,10 @@ leaves, not on the image.
 """
 
 import collections
+import dataclasses
 import functools
 import itertools
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from realsr_jax.config import ModelConfig, Sizes, Tiling, UniformTiles, make_tilings
+from realsr_jax.config import ModelConfig, QuarterTiles, Sizes, Tiling, UniformTiles, WholeImage, make_tilings
 from realsr_jax.models import build_model
 from realsr_jax.tiling import Plan, make_plan
 from realsr_jax.weights import load_weights
@@ -28,6 +30,11 @@ _FLIPS = ((False, False), (True, False), (False, True), (True, True))
 """Whether rows and whether columns are reversed."""
 
 _AXIS = "leaves"
+
+_SMALLEST_TILE = 64
+"""Side in LR pixels below which tiles are not halved for want of memory: the network's view would suffer."""
+
+_log = logging.getLogger("realsr_jax")
 
 _MOST_LEAF_SHAPES = 32
 """Compiled programs that are kept where leaves take the image's shape; more would fill the memory."""
@@ -131,27 +138,28 @@ class Upscaler:
 
         devices = jax.local_devices()
         per_device = tile_batch or (1 if devices[0].platform == "cpu" else 4)
-        flips_in_sequence = per_device < len(_FLIPS)
-        if self_ensemble and not flips_in_sequence:
+        self._flips_in_sequence = per_device < len(_FLIPS)
+        if self_ensemble and not self._flips_in_sequence:
             per_device //= len(_FLIPS)
         self._per_device = per_device
         self._n_devices = len(devices)
         self._leaf_shapes: set[tuple[int, int]] = set()
 
-        mesh = Mesh(np.array(devices), (_AXIS,))
-        by_leaf, by_leaf_second = (
-            NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((_AXIS,), (None, _AXIS))
-        )
-        replicated = NamedSharding(mesh, PartitionSpec())
-        self._replicated = replicated
+        self._mesh = Mesh(np.array(devices), (_AXIS,))
+        self._replicated = NamedSharding(self._mesh, PartitionSpec())
         self.set_params(params)
-        model = build_model(model_config, dtype=jnp.dtype(dtype))
+        self._network = build_model(model_config, dtype=jnp.dtype(dtype))
+        self._run = self._make_run()
+
+    def _make_run(self) -> Any:
+        """Returns `contribute` with this network, compiled for all devices when it is first called."""
+        self_ensemble, flips_in_sequence = self._self_ensemble, self._flips_in_sequence
 
         def upscale_leaves(params, leaves, row_weights, column_weights):
             # On GPUs JAX's default for float32 is TF32, which keeps only 10 bits after the binary point.
             with jax.default_matmul_precision("float32"):
                 return contribute(
-                    lambda lr: jnp.asarray(model.apply({"params": params}, lr)),
+                    lambda lr: jnp.asarray(self._network.apply({"params": params}, lr)),
                     leaves,
                     row_weights,
                     column_weights,
@@ -159,9 +167,12 @@ class Upscaler:
                     flips_in_sequence=flips_in_sequence,
                 )
 
-        self._run = jax.jit(
+        by_leaf, by_leaf_second = (
+            NamedSharding(self._mesh, PartitionSpec(*axes)) for axes in ((_AXIS,), (None, _AXIS))
+        )
+        return jax.jit(
             upscale_leaves,
-            in_shardings=(replicated, by_leaf, by_leaf_second, by_leaf_second),
+            in_shardings=(self._replicated, by_leaf, by_leaf_second, by_leaf_second),
             out_shardings=by_leaf,
         )
 
@@ -171,6 +182,9 @@ class Upscaler:
 
     def __call__(self, lr: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
         """Upscales an image.
+
+        Where the device's memory does not suffice, fewer tiles at once are tried, then smaller ones, for this
+        image and those that follow; each time a warning is logged.
 
         Args:
             lr: uint8 or float32 [h, w, 3], 0..255.
@@ -187,6 +201,18 @@ class Upscaler:
             raise ValueError(f"lr has shape {lr.shape}, expected [h, w, 3] with at least one pixel")
         if lr.dtype not in (np.uint8, np.float32):
             raise ValueError(f"lr is {lr.dtype}, expected uint8 or float32 in 0..255")
+        while True:
+            try:
+                return self._upscale(lr, progress)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                remedy = self._need_less_memory(lr.shape[:2])
+                if remedy is None:
+                    raise
+            _log.warning("out of device memory; trying again with %s", remedy)
+
+    def _upscale(self, lr: np.ndarray, progress: Progress | None) -> np.ndarray:
         h, w, _ = lr.shape
         sr = np.zeros((h * self.scale, w * self.scale, 3), np.float32)
         for number, tiling in enumerate(self._tilings):
@@ -197,6 +223,21 @@ class Upscaler:
                 if progress is not None:
                     progress((number + done) / len(self._tilings))
         return sr
+
+    def _need_less_memory(self, shape: tuple[int, int]) -> str | None:
+        """Halves what a device does at once; returns what that is now, or None if it is little already."""
+        if self._per_device > 1:
+            self._per_device //= 2
+            return f"tile_batch {self._per_device}"
+        if self._self_ensemble and not self._flips_in_sequence:
+            self._flips_in_sequence = True
+            self._run = self._make_run()
+            return "one flip after the other"
+        smaller = tuple(_halved(tiling, shape) for tiling in self._tilings)
+        if smaller == self._tilings:
+            return None
+        self._tilings = smaller
+        return ", ".join(dict.fromkeys(map(str, smaller)))
 
     def _add_upscaled(self, lr: np.ndarray, sr: np.ndarray, tiling: Tiling):
         """Adds one tiling's share of the result to sr; yields the share of the leaves that are done."""
@@ -220,7 +261,7 @@ class Upscaler:
             return self._per_device * self._n_devices
         self._leaf_shapes.add(plan.leaf_shape)
         if len(self._leaf_shapes) > _MOST_LEAF_SHAPES:
-            self._run.clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
+            self._run.clear_cache()
             self._leaf_shapes = {plan.leaf_shape}
         h, w = plan.leaf_shape
         by_memory = self._per_device * UniformTiles.size**2 // (h * w)
@@ -246,6 +287,20 @@ class Upscaler:
             target = sr[top + rows.start : top + rows.stop, left + columns.start : left + columns.stop]
             target += contribution[rows, columns]
         return len(indices)
+
+
+def _halved(tiling: Tiling, shape: tuple[int, int]) -> Tiling:
+    """Returns a tiling with tiles of half the side, or the same if they are small already."""
+    match tiling:
+        case QuarterTiles(chop_size, shave_size):
+            smaller = dataclasses.replace(tiling, chop_size=chop_size // 2)
+            return smaller if smaller.chop_size >= max(_SMALLEST_TILE, shave_size) else tiling
+        case UniformTiles(size, overlap):
+            largest = min(size, max(shape))
+        case WholeImage():
+            largest, overlap = max(shape), UniformTiles.overlap
+    size = -(-largest // 2)
+    return UniformTiles(size, min(overlap, size // 2)) if size >= _SMALLEST_TILE else tiling
 
 
 def _cut(lr: np.ndarray, plan: Plan, i: int, j: int) -> np.ndarray:

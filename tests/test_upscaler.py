@@ -119,6 +119,64 @@ def test_devices_share_the_tiles(monkeypatch):
     np.testing.assert_allclose(alone(lr), sr, atol=1e-4)
 
 
+@pytest.fixture
+def limit_memory(monkeypatch):
+    """Makes upscalers fail as JAX does if a device shall run more LR pixels at once than a limit."""
+
+    def limit(pixels):
+        def make_run(self):
+            run = original(self)
+
+            def run_if_it_fits(params, leaves, *weights):
+                at_once = 1 if self._flips_in_sequence or not self._self_ensemble else 8
+                if np.prod(leaves.shape[:3]) // self._n_devices * at_once > pixels:
+                    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+                return run(params, leaves, *weights)
+
+            return run_if_it_fits
+
+        monkeypatch.setattr(Upscaler, "_make_run", make_run)
+
+    original = Upscaler._make_run
+    return limit
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tiling", "options", "remedies"),
+    [
+        (2 * 128**2, UniformTiles(128, 32), {"tile_batch": 4}, ["tile_batch 2"]),
+        (75**2, UniformTiles(256, 60), {"tile_batch": 2}, ["tile_batch 1", UniformTiles(75, 37)]),
+        (75**2, WholeImage(), {}, [UniformTiles(75, 32)]),
+        (2000, QuarterTiles(130, 4), {}, [QuarterTiles(65, 4)]),
+        (
+            64**2,
+            UniformTiles(64, 8),
+            {"tile_batch": 8, "self_ensemble": True},
+            ["tile_batch 1", "one flip after the other"],
+        ),
+    ],
+    ids=["batch", "tile", "whole", "quarters", "flips"],
+)
+def test_less_is_done_at_once_where_memory_does_not_suffice(
+    pixels, tiling, options, remedies, limit_memory, caplog
+):
+    lr = golden.photo(120, 150)
+    at_last = tiling if isinstance(remedies[-1], str) else remedies[-1]
+    expected = _load("edsr_tiny", tilings=[at_last], **options)(lr)
+    limit_memory(pixels)
+    upscaler = _load("edsr_tiny", tilings=[tiling], **options)
+    for _ in range(2):  # the second image finds what the first one learned
+        np.testing.assert_allclose(upscaler(lr), expected, atol=0.001)
+    told = [record.args[0] for record in caplog.records if record.name == "realsr_jax"]
+    assert told == [str(remedy) for remedy in remedies]
+
+
+def test_too_little_memory_for_anything(limit_memory):
+    limit_memory(0)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        _load("edsr_tiny", tilings=[UniformTiles(128, 32)], tile_batch=2)(golden.photo(90, 90))
+
+
 def test_twenty_sizes_compile_once(caplog):
     upscaler = _load("edsr_tiny", tilings=(UniformTiles(32, 8),))
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
