@@ -1,7 +1,6 @@
 """``realsr-upscale`` end to end: in this process where that will do, in its own where it matters."""
 
 import fcntl
-import functools
 import io
 import os
 import pty
@@ -760,12 +759,12 @@ def test_interrupt_ends_the_process_by_the_signal():
     Path("slow.py").write_text(
         "import pathlib, time\ndef get_config():\n    pathlib.Path('started').touch()\n    time.sleep(60)\n"
     )
+    # What a shell runs in the background ignores the signal, and so would all that it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [*COMMAND, "-i", "a.png", "-o", "out", "--config=slow.py"],
-        stderr=subprocess.PIPE,
-        # A shell's background job ignores the signal, and so would what it starts.
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        [*COMMAND, "-i", "a.png", "-o", "out", "--config=slow.py"], stderr=subprocess.PIPE
     )
+    signal.signal(signal.SIGINT, before)
     while process.poll() is None and not Path("started").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
