@@ -70,6 +70,11 @@ class Column:
     heading: str
     decimals: int
 
+    @property
+    def unit(self) -> str:
+        """The figure's unit: "dB", or empty."""
+        return "dB" if self.field.startswith("psnr") else ""
+
     def text(self, scores: Scores, *, sign: str = "") -> str:
         """Returns the figure as text, such as "33.67" or "inf"; with ``sign="+"`` as a difference."""
         return f"{getattr(scores, self.field):{sign}.{self.decimals}f}"

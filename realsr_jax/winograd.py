@@ -24,7 +24,6 @@ STEP = 4
 _POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))
 """Where the polynomials are evaluated, beside infinity; small numbers keep rounding errors small."""
 
-
 _STRIP_BYTES = 4 * 2**20
 """Size of a strip's transformed input. Strips are worked off one by one, so that they stay in the cache."""
 

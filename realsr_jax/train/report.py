@@ -13,7 +13,9 @@ from realsr_jax.training_config import TrainConfig
 
 def headline_name(protocol: str) -> str:
     """Returns the name of the figure by which a protocol decides, for people."""
-    return "AIM score" if Protocol(protocol) is Protocol.AIM else "PSNR-Y (dB)"
+    rules = Protocol(protocol)
+    decisive = next(column for column in columns(rules) if column.field == rules.headline)
+    return f"{decisive.heading} ({decisive.unit})" if decisive.unit else decisive.heading
 
 
 class Meter:
@@ -98,8 +100,7 @@ class Report:
                 self._records.show(step=done, name=f"valid/{name}", image=image)
         protocol = Protocol(self._config.protocol)
         figures = {
-            column.field: f"{column.heading} {outcome.values[column.field]:.4f}"
-            + (" dB" if column.field.startswith("psnr") else "")
+            column.field: f"{column.heading} {outcome.values[column.field]:.4f} {column.unit}".rstrip()
             for column in columns(protocol)
         }
         decisive = figures.pop(protocol.headline)
