@@ -370,6 +370,7 @@ def test_wrong_command_lines(args, message, capsys):
 
 def test_folder_without_permission(monkeypatch, capsys):
     save_pair("a")
+    Path("report").mkdir()
     monkeypatch.setattr("os.access", lambda path, mode: False)
     for flag in ("--report=report", "--json=scores.json"):
         assert run("--lr=lr", "--hr=hr", "--weights=bicubic", flag) == 2

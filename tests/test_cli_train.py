@@ -86,7 +86,7 @@ def _shown(capsys, *args):
         ([RUN, WORK, "--config.model.scale=5"], 2, "scale is 5, expected 2, 3 or 4"),
         ([RUN, WORK, "--config.batch_size=6"], 1, "the nearest sizes are 4 or 8"),
         ([RUN, WORK, "--config.train[0].hr=gone"], 1, "gone"),
-        ([RUN, "--workdir=run.py"], 2, "--workdir=run.py: is a file; name a directory"),
+        ([RUN, "--workdir=run.py"], 2, "--workdir=run.py: is a file; name a folder"),
         ([RUN, "--workdir=run.py/w"], 2, "--workdir=run.py/w: cannot be made, "),
         ([RUN, "--config.bach_size=3"], 2, "--config.bach_size=3: did you mean --config.batch_size? "),
         ([RUN, "--batch_size=3"], 2, "--batch_size=3: is a field of the configuration, write --config.batch"),

@@ -114,6 +114,46 @@ def _reworded(error: flags.Error) -> str:
     return " ".join(reason.split())
 
 
+def output_file(values: flags.FlagValues, name: str) -> Path | None:
+    """Returns the file that a flag names to be written, if it names one.
+
+    Raises:
+        UsageError: if that will not work, which is better known before hours of work than after.
+    """
+    text = values[name].value
+    if not text:
+        return None
+    path, shown = Path(os.path.expanduser(text)), f"--{name}={text}"
+    if path.is_dir():
+        raise UsageError(f"{shown}: is a folder; name a file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{shown}: the folder {path.parent} does not exist")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{shown}: no permission to write there")
+    return path
+
+
+def output_folder(values: flags.FlagValues, name: str) -> Path | None:
+    """Returns the folder that a flag names to be written to, if it names one; it need not exist.
+
+    Raises:
+        UsageError: likewise.
+    """
+    text = values[name].value
+    if not text:
+        return None
+    path, shown = Path(os.path.expanduser(text)), f"--{name}={text}"
+    place = next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
+    if not place.is_dir():
+        reason = "is a file; name a folder" if place is path else f"cannot be made, {place} is a file"
+        raise UsageError(f"{shown}: {reason}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        reason = "no permission to write there" if place is path else "cannot be made (Permission denied)"
+        raise UsageError(f"{shown}: {reason}")
+    return path
+
+
 @contextlib.contextmanager
 def ended_by_interrupt(name: str) -> Iterator[None]:
     """Lets Ctrl-C end the process at once, for work that leaves nothing behind.

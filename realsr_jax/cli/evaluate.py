@@ -2,10 +2,8 @@
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -67,7 +65,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _main(values: flags.FlagValues) -> int:
     inputs = {role: paths for role in ("hr", "lr", "sr") if (paths := read_paths(values, role))}
     config = _read_config(values, inputs)
-    json_path, report = _output_path(values, "json"), _output_path(values, "report")
+    json_path, report = command.output_file(values, "json"), command.output_folder(values, "report")
 
     from realsr_jax.cli.image_pairs import match_images
 
@@ -140,28 +138,6 @@ def _make_plan(
             )
         border = protocol.border(scale)
     return Evaluation(subject, protocol, scale, border, (), matched.n_images)
-
-
-def _output_path(values: flags.FlagValues, name: str) -> Path | None:
-    """Returns where a file or folder is to be written, if anywhere.
-
-    Raises:
-        UsageError: if that will not work, which is better known before hours of work than after.
-    """
-    text = values[name].value
-    if not text:
-        return None
-    path = Path(os.path.expanduser(text))
-    shown = f"--{name}={text}"
-    if name == "json" and path.is_dir():
-        raise command.UsageError(f"{shown}: is a folder; name a file")
-    if name == "report" and path.exists() and not path.is_dir():
-        raise command.UsageError(f"{shown}: is a file; name a folder")
-    if not path.absolute().parent.is_dir():
-        raise command.UsageError(f"{shown}: the folder {path.parent} does not exist")
-    if not os.access(path if path.is_dir() else path.absolute().parent, os.W_OK | os.X_OK):
-        raise command.UsageError(f"{shown}: no permission to write there")
-    return path
 
 
 def _load(

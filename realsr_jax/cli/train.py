@@ -2,11 +2,9 @@
 
 import dataclasses
 import difflib
-import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -154,9 +152,9 @@ def _main(values: flags.FlagValues) -> int:
 
         command.say(json.dumps(describe(config), indent=2))
         return 0
-    if not values.workdir:
+    workdir = command.output_folder(values, "workdir")
+    if workdir is None:
         raise command.UsageError("--workdir is missing: name a directory for the run")
-    workdir = _checked_workdir(values.workdir)
     try:
         config.validate()
     except (ValueError, TypeError, AttributeError) as error:
@@ -169,19 +167,6 @@ def _main(values: flags.FlagValues) -> int:
 
         result = train(config, workdir, say=command.say)
     return 0 if result.is_complete else 3
-
-
-def _checked_workdir(text: str) -> Path:
-    """Returns the run's directory, which need not exist; raises UsageError if it cannot be one."""
-    path = Path(os.path.expanduser(text))
-    place = next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
-    if not place.is_dir():
-        reason = "is a file; name a directory" if place is path else f"cannot be made, {place} is a file"
-        raise command.UsageError(f"--workdir={text}: {reason}")
-    if not os.access(place, os.W_OK | os.X_OK):
-        reason = "no permission to write there" if place is path else "cannot be made (Permission denied)"
-        raise command.UsageError(f"--workdir={text}: {reason}")
-    return path
 
 
 def _join_processes(values: flags.FlagValues) -> None:

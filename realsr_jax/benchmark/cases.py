@@ -1,0 +1,114 @@
+"""What is measured."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from realsr_jax.config import ModelConfig, ModelRun, Tiling
+from realsr_jax.configs import aim2020_testset
+from realsr_jax.weights import ARCHITECTURES
+
+Task = Literal["product", "tile", "photo", "step"]
+
+TASKS: tuple[Task, ...] = ("tile", "photo", "step")
+"""A tile through the network; a photo with the published ensemble; a training step, L1 and Adam."""
+
+PRODUCTS = 8
+"""Matrix products in a row, of which the device's peak is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        task: what runs; "product" is a product of large matrices, which shows what the device can do.
+        network: name in `weights.ARCHITECTURES`, "" for a product.
+        size: height and width: of the tile or photo, LR; of the HR patches; of the matrices.
+        batch: tiles or patches at once.
+        dtype: "float32" or "bfloat16".
+        fields: of the network's configuration, where they differ from the full size.
+    """
+
+    task: Task
+    network: str
+    size: tuple[int, int]
+    batch: int = 1
+    dtype: str = "float32"
+    fields: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What a reader sees."""
+        h, w = self.size
+        match self.task:
+            case "product":
+                return f"matrix product, {h}x{w}"
+            case "step":
+                return f"{self.network}, training step, batch {self.batch}, HR patch {h}"
+            case _:
+                return f"{self.network}, {self.task} {w}x{h}" + f", batch {self.batch}" * (self.batch > 1)
+
+    @property
+    def result_pixels(self) -> int:
+        """Pixels that one run makes, or learns from."""
+        scale = 1 if self.task == "step" else self.model_config.scale
+        return self.batch * self.size[0] * self.size[1] * scale**2
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """The network."""
+        return ARCHITECTURES[self.network](**dict(self.fields))
+
+    @property
+    def ensemble(self) -> tuple[Sequence[Tiling], bool]:
+        """Tilings, and whether flips and transposes are averaged, as published for the network."""
+        return published_ensemble(self.network)
+
+
+def published_ensemble(network: str) -> tuple[Sequence[Tiling], bool]:
+    """Returns a network's tilings in the published test-set run, and whether it averages flips."""
+
+    def is_of_network(run: ModelRun) -> bool:
+        return Path(run.weights).name == network
+
+    run = next(filter(is_of_network, aim2020_testset.get_config().runs))
+    return run.tilings, run.self_ensemble
+
+
+def make_cases(
+    *, networks: Sequence[str], tasks: Sequence[str], dtype: str, on_gpu: bool, is_full: bool
+) -> list[Case]:
+    """Returns the cases of a run, the matrix product first.
+
+    Args:
+        networks: names in `weights.ARCHITECTURES`.
+        tasks: of `TASKS`.
+        dtype: of all cases.
+        on_gpu: sizes for a GPU instead of for CPUs.
+        is_full: whether to take photos and steps of all networks, and the larger sizes.
+    """
+    match on_gpu, is_full:
+        case True, True:
+            product, tile, photo, batch = 8192, 160, (1200, 1800), 32
+        case True, False:
+            product, tile, photo, batch = 8192, 160, (600, 900), 16
+        case False, True:
+            product, tile, photo, batch = 2048, 160, (320, 480), 4
+        case _:
+            product, tile, photo, batch = 2048, 96, (96, 96), 1
+    cases = [Case("product", "", (product, product), dtype=dtype)]
+    for task in TASKS:
+        if task not in tasks:
+            continue
+        for network in networks if is_full or task == "tile" else networks[:1]:
+            match task:
+                case "tile":
+                    case = Case(task, network, (tile, tile), dtype=dtype)
+                case "photo":
+                    case = Case(task, network, photo, dtype=dtype)
+                case _:
+                    case = Case(task, network, (128, 128), batch=batch, dtype=dtype)
+            cases.append(case)
+    return cases
