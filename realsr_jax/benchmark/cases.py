@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from realsr_jax.config import ModelConfig, ModelRun, Tiling
-from realsr_jax.configs import aim2020_testset
+from realsr_jax.configs import aim2020_testset  # pyright: ignore[reportMissingImports]
 from realsr_jax.weights import ARCHITECTURES
 
 Task = Literal["product", "tile", "photo", "step"]
@@ -36,7 +36,7 @@ class Case:
     size: tuple[int, int]
     batch: int = 1
     dtype: str = "float32"
-    fields: tuple[tuple[str, int], ...] = ()
+    fields: tuple[tuple[str, Any], ...] = ()
 
     @property
     def label(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from realsr_jax.benchmark.cases import PRODUCTS, Case
 from realsr_jax.benchmark.worker import INPUTS, WEIGHTS, serve
-from realsr_jax.convert.rules import to_flax
+from realsr_jax.convert.rules import to_flax  # pyright: ignore[reportMissingImports]
 from realsr_jax.models import build_model
 from realsr_jax.train.optimizer import make_optimizer
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
@@ -23,6 +23,10 @@ LEARNING_RATE = 1e-4
 
 class _Work:
     """What all cases share."""
+
+    def run(self) -> None:
+        """Runs the case once."""
+        raise NotImplementedError
 
     def result(self) -> np.ndarray:
         """Returns nothing, as a matrix product gives nothing to compare."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from realsr_jax.benchmark.cases import PRODUCTS, Case
 from realsr_jax.config import ModelConfig
-from realsr_jax.convert.rules import to_torch
+from realsr_jax.convert.rules import to_torch  # pyright: ignore[reportMissingImports]
 from realsr_jax.data.imresize import imresize
 from realsr_jax.models import build_model
 from realsr_jax.tiling import make_plan
@@ -81,4 +81,6 @@ def _flops_per_pixel(config: ModelConfig) -> float:
     params = jax.eval_shape(model.init, jax.random.key(0), lr)
     # Lowered for a GPU, as on CPUs convolutions are written as other operations; none need be there.
     lowered = jax.jit(model.apply).trace(params, lr).lower(lowering_platforms=("cuda",))
-    return lowered.cost_analysis()["flops"] / side**2
+    analysis = lowered.cost_analysis()
+    assert analysis is not None
+    return analysis["flops"] / side**2

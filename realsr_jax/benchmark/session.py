@@ -19,7 +19,7 @@ from realsr_jax.benchmark.cases import Case
 from realsr_jax.benchmark.worker import INPUTS, RESULT, WEIGHTS
 
 MOST_DIFFERENT = {"float32": 1e-3, "bfloat16": 3e-2}
-"""RMS difference between the sides' results, relative to their RMS, above which a side computes something else."""
+"""RMS difference of results, relative to their RMS, above which a side computes something else."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class _Worker:
             text=True,
             env=environment,
         )
-        self.ask(json.dumps({"case": dataclasses.asdict(case), "folder": str(folder)}))
+        self._first_line = json.dumps({"case": dataclasses.asdict(case), "folder": str(folder)})
 
     def __enter__(self) -> Self:
         return self
@@ -108,8 +108,13 @@ class _Worker:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.communicate()
+        with contextlib.suppress(BrokenPipeError):  # where it ended before it read a line
+            self._process.communicate()
         self._errors.close()
+
+    def make_ready(self) -> None:
+        """Waits until the side can run the case."""
+        self.ask(self._first_line)
 
     def ask(self, request: str) -> dict[str, float]:
         """Sends a line and returns the answer."""
@@ -153,6 +158,8 @@ def run_case(
     flops = networks.count_flops(case)
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_Worker(side, case, folder)) for side in sides]
+        for worker in workers:
+            worker.make_ready()
         first = [worker.ask("run")["seconds"] for worker in workers]
         rounds = [[worker.ask("run")["seconds"] for worker in workers] for _ in range(repeats)]
         peaks = [int(worker.ask("finish")["peak_bytes"]) for worker in workers]

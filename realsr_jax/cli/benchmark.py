@@ -53,7 +53,7 @@ run (minimal filtering on CPUs can exceed it); most memory, of the process or of
 the first run took longer; ratio of realsr_jax's time to this side's, below 1 where realsr_jax is faster;
 largest difference from realsr_jax's result, in grey levels, or of the loss in training.
 
-Exit status: 0; 1 if a side failed or its results differ by more than rounding; 2 if the command line is wrong.
+Exit status: 0; 1 if a side failed or its results differ by more than rounding; 2 on a wrong command line.
 """
 
 _HEADER = (

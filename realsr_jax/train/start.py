@@ -51,8 +51,9 @@ def initial_params(config: ModelConfig, *, seed: int, start_from: str = "") -> t
 
 def _fresh_params(config: ModelConfig, seed: int) -> Any:
     """Returns a network's parameters as its layers initialise them."""
-    lr = jnp.zeros((1, 8, 8, 3))
-    return jax.jit(build_model(config).init)(jax.random.key(seed), lr)["params"]
+    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    # One compiled program for all parameters would take longer to compile than they take to make.
+    return build_model(config).lazy_init(jax.random.key(seed), lr)["params"]
 
 
 def _check_same_network(found: ModelConfig, wanted: ModelConfig, start_from: str) -> None:
