@@ -81,7 +81,7 @@ class Tfds:
     """A data set of TensorFlow Datasets, stored as ``array_record`` and read without TensorFlow.
 
     Attributes:
-        name: such as ``aim_real_sr/x2`` (this package's builder) or ``div2k/bicubic_x2``.
+        name: such as ``aim_real_sr/x2`` or ``div2k/bicubic_x2``, which ``realsr-prepare`` builds.
         split: such as ``train``, ``validation`` or ``train[:90%]``.
         data_dir: where data sets are stored; empty for the default of TFDS.
     """

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "upscaler": {"config", "models", "tiling", "weights"},
     "inference": {"config", "images", "ops", "upscaler", "weights"},
     "training_config": {"config"},
-    "data": {"training_config", "images", "data"},
+    "data": {"training_config", "images", "files", "data"},
     "evaluation": {"images", "metrics"},
     "train": {
         "files",

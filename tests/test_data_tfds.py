@@ -1,5 +1,6 @@
 """TFDS data sets: built and read without TensorFlow, bit for bit, and errors that say what to do."""
 
+import io
 import os
 import pickle
 import subprocess
@@ -10,19 +11,21 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-from tensorflow_datasets.core import shuffle
 from tensorflow_datasets.datasets.div2k import div2k_dataset_builder
 
-from realsr_jax.data import aim_real_sr
-from realsr_jax.data.aim_real_sr import prepare
+from realsr_jax.data import pair_builder
+from realsr_jax.data.aim_real_sr import AimRealSr
 from realsr_jax.data.entries import DataError
 from realsr_jax.data.imresize import imresize
+from realsr_jax.data.preparing import prepare
 from realsr_jax.data.sources import list_entries
 from realsr_jax.data.tfds_source import list_tfds
 from realsr_jax.images import ImageError
 from realsr_jax.training_config import Tfds
 
 N = 7
+PUBLISHED = {"aim": N, "aim_x2_clean": 3, "aim_x3_clean": 2, "aim_x4_clean": 3}
+"""How many pairs the tiny data set of these tests has."""
 
 
 def write_pairs(folder, names, *, scale, seed=0, endings=("", "")):
@@ -60,8 +63,9 @@ def aim(tmp_path_factory):
 
 
 def build(aim, config):
-    folder = prepare(config, manual_dir=aim.manual_dir, data_dir=aim.data_dir)
-    assert folder.is_relative_to(aim.data_dir)
+    prepared = prepare(f"aim_{config}", manual_dir=aim.manual_dir, data_dir=aim.data_dir, published=PUBLISHED)
+    assert prepared.folder.is_relative_to(aim.data_dir)
+    assert prepared.name == f"aim_real_sr/{config}"
     return lambda split, scale=2: list_tfds(Tfds(f"aim_real_sr/{config}", split, str(aim.data_dir)), scale)
 
 
@@ -77,8 +81,7 @@ def assert_pairs(entries, expected):
 
 
 def test_all_pairs_come_back_bit_for_bit_in_order(aim, monkeypatch):
-    monkeypatch.setattr(aim_real_sr, "_PAIRS_PER_SHARD", 3)
-    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 0)  # where TFDS would begin to need TensorFlow
+    monkeypatch.setattr(pair_builder, "_PAIRS_PER_SHARD", 3)
     read = build(aim, "x2")
     folder = aim.data_dir / "aim_real_sr/x2/1.0.0"
     assert len(list(folder.glob("aim_real_sr-train.array_record-*-of-00003"))) == 3
@@ -127,6 +130,17 @@ def test_stored_names(aim):
     assert stored == ["000001", "000002", "000005", "000000_x3", "000006_x3"]
 
 
+def test_tfds_can_build_it_too(aim, tmp_path, monkeypatch):
+    monkeypatch.setattr(pair_builder, "PUBLISHED", PUBLISHED)
+    monkeypatch.setattr(pair_builder, "_PAIRS_PER_SHARD", 3)
+    builder = AimRealSr(config="x2", data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=aim.manual_dir, try_download_gcs=False)
+    )
+    entries = list_tfds(Tfds("aim_real_sr/x2", "train", str(tmp_path)), 2)
+    assert_pairs(entries, [aim.x2[name] for name in names()])
+
+
 def test_prepared_data_are_kept(aim):
     build(aim, "x2")
     before = (aim.data_dir / "aim_real_sr/x2/1.0.0/dataset_info.json").stat().st_mtime_ns
@@ -147,14 +161,15 @@ def test_entries_are_listed_alike_and_told_apart(aim):
 # A process of its own: this one may have imported anything.
 COMMAND_AND_READ = """
 import pickle, sys
+sys.modules["cv2"] = None  # which TFDS imports only where it is installed
 import numpy as np
-from realsr_jax.data.aim_real_sr import main
+from realsr_jax.data.preparing import prepare
 
 manual_dir, data_dir, entries, result = sys.argv[1:]
-main(["--config=x3", f"--manual_dir={manual_dir}", f"--data_dir={data_dir}"])
+prepare("aim_x3", manual_dir=manual_dir, data_dir=data_dir, published={"aim": 7})
 with open(entries, "rb") as file:
     pairs = [entry.load() for entry in pickle.load(file)]
-assert not {"tensorflow", "torch", "cv2"} & set(sys.modules)
+assert not {"tensorflow", "torch"} & set(sys.modules)
 np.savez(result, *(image for pair in pairs for image in pair))
 """
 
@@ -183,66 +198,21 @@ def one_line(error):
     return str(error.value)
 
 
-def test_missing_files_and_folders(tmp_path):
-    def fail(config):
-        with pytest.raises(DataError) as error:
-            prepare(config, manual_dir=manual, data_dir=tmp_path / "data")
-        return one_line(error)
-
-    manual = tmp_path / "manual"
-    assert fail("x2").startswith(
-        f"{manual / 'X2'}: not there, nor in {manual / 'AIM'}; download it from https:"
-    )
-    assert "https://1drv.ms/u/s!AtE0puUOX2nNgXA8gJT6YRTBhY7x?e=edRCqz" in fail("x3_washed")
-    write_pairs(manual / "X2", names(), scale=2)
-    assert fail("x2_washed").startswith(
-        f"{manual / 'x2_clean_img_id.txt'}: not there, nor in {manual / 'AIM'}; "
-    )
-    (manual / "x2_clean_img_id.txt").write_text("000001.png\n")
-    (manual / "x3_clean_img_id.txt").write_text("000001.png\n")
-    assert fail("x2_washed_large").startswith(f"{manual / 'X3'}: not there, nor in {manual / 'AIM'}; ")
-    (manual / "X2/valid").mkdir()
-    missing = f"{manual / 'X2/valid/LR'}: no such folder; expected the x2 images from https://1drv.ms/u/"
-    assert fail("x2").startswith(missing)
-    assert not (tmp_path / "data/aim_real_sr/x2/1.0.0").exists()
-
-
-def test_missing_images(tmp_path):
-    write_pairs(tmp_path / "X4", names(), scale=4)
-    clean_list = tmp_path / "x4_clean_img_id.txt"
-    clean_list.write_text("000001.png\n000100.png\n000200.png\n")
-    with pytest.raises(DataError, match="incomplete; expected the x4 images from https") as error:
-        prepare("x4_washed", manual_dir=tmp_path, data_dir=tmp_path / "data")
-    ending = f".png: named in {clean_list}, but there is no such image"
-    assert error.value.problems == [f"000100{ending}", f"000200{ending}"]
-    (tmp_path / "X4/LR/000003.png").unlink()
-    with pytest.raises(DataError, match="incomplete; expected the x4 images from https") as error:
-        prepare("x4", manual_dir=tmp_path, data_dir=tmp_path / "data")
-    assert [problem.split(":")[0] for problem in error.value.problems] == [str(tmp_path / "X4/HR/000003.png")]
-
-
-def test_unknown_configuration():
-    with pytest.raises(DataError, match="no configuration 'x8', only x2, x3, x4, x2_washed"):
-        prepare("x8", manual_dir=".")
-
-
-def test_command_reports_errors_in_one_line(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        aim_real_sr.main(["--config=x2", f"--manual_dir={tmp_path}", f"--data_dir={tmp_path}"])
-    assert stop.value.code == 1
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_not_prepared(tmp_path, monkeypatch):
     with pytest.raises(DataError) as error:
         list_tfds(Tfds("aim_real_sr/x2_washed", "train", str(tmp_path)), 2)
     assert one_line(error) == (
-        f"aim_real_sr/x2_washed: not prepared in {tmp_path}; run python -m realsr_jax.data.aim_real_sr "
-        f"--config=x2_washed --manual_dir=FOLDER_OF_X2_X3_X4 --data_dir={tmp_path}"
+        f"aim_real_sr/x2_washed: not prepared in {tmp_path}; run realsr-prepare --dataset=aim_x2_washed "
+        f"--manual_dir=FOLDER_OF_THE_DOWNLOADS --data_dir={tmp_path}"
     )
     with pytest.raises(DataError) as error:
-        list_tfds(Tfds("div2k/bicubic_x2", "train", str(tmp_path)), 2)
-    assert f"tfds build div2k/bicubic_x2 --file_format=array_record --data_dir={tmp_path}" in one_line(error)
+        list_tfds(Tfds("aim_real_sr", "train", str(tmp_path)), 2)
+    assert one_line(error).endswith("; add the configuration, as in aim_real_sr/x2")
+    with pytest.raises(DataError) as error:
+        list_tfds(Tfds("div2k/realistic_mild_x4", "train", str(tmp_path)), 4)
+    assert f"tfds build div2k/realistic_mild_x4 --file_format=array_record --data_dir={tmp_path}" in (
+        one_line(error)
+    )
     with pytest.raises(DataError) as error:
         list_tfds(Tfds("a b c", "train", str(tmp_path)), 2)
     assert one_line(error).startswith("a b c: ")
@@ -258,18 +228,6 @@ def test_wrong_scale_and_split(aim):
         assert "only train, validation and parts such as train[:90%]" in one_line(error)
     with pytest.raises(DataError, match="is empty"):
         read("train[:0]")
-
-
-def test_broken_image_is_named(tmp_path):
-    write_pairs(tmp_path / "X4", names(), scale=4)
-    (tmp_path / "X4/HR/000002.png").write_bytes(b"not an image")
-    prepare("x4", manual_dir=tmp_path, data_dir=tmp_path / "data")
-    entries = list_tfds(Tfds("aim_real_sr/x4", "train", str(tmp_path / "data")), 4)
-    entries[1].load()
-    with pytest.raises(
-        ImageError, match=r"train, record 2 \(000002\), hr: not a PNG, JPEG, WebP, TIFF or BMP image$"
-    ):
-        entries[2].load()
 
 
 # ------------------------------------------------------------------------------------ data sets of TFDS
@@ -309,6 +267,37 @@ def test_div2k_of_tfds(tmp_path, monkeypatch):
         list_tfds(Tfds("div2k/bicubic_x2", "train", str(tmp_path)), 4)
 
 
+class BrokenPairs(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """Pairs whose third HR image is no image."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        sides = {side: tfds.features.Image() for side in ("lr", "hr")}
+        features = tfds.features.FeaturesDict({**sides, "name": tfds.features.Text()})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _shard_iterators_per_split(self, dl_manager):
+        lr, hr = io.BytesIO(), io.BytesIO()
+        Image.new("RGB", (3, 2)).save(lr, "PNG")
+        Image.new("RGB", (6, 4)).save(hr, "PNG")
+        examples = [
+            (str(i), {"lr": lr.getvalue(), "hr": b"no image" if i == 2 else hr.getvalue(), "name": f"{i:06}"})
+            for i in range(3)
+        ]
+        return {"train": [lambda: iter(examples)]}
+
+
+def test_broken_image_is_named(tmp_path):
+    BrokenPairs(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    entries = list_tfds(Tfds("broken_pairs", "train", str(tmp_path)), 2)
+    assert entries[1].load()[1].shape == (4, 6, 3)
+    with pytest.raises(
+        ImageError, match=r"train, record 2 \(000002\), hr: not a PNG, JPEG, WebP, TIFF or BMP image$"
+    ):
+        entries[2].load()
+
+
 class LabelledPhotos(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Images, but no pairs."""
 
@@ -329,7 +318,7 @@ def test_data_set_of_another_kind(tmp_path):
 
 
 def test_data_set_in_another_format(aim, tmp_path):
-    folder = prepare("x2", manual_dir=aim.manual_dir, data_dir=tmp_path)
+    folder = prepare("aim_x2", manual_dir=aim.manual_dir, data_dir=tmp_path, published=PUBLISHED).folder
     info = folder / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(DataError) as error:

@@ -154,7 +154,7 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
     todo = [job for job in jobs if job.problem is None and not job.is_done]
     for folder in dict.fromkeys(job.target.parent for job in todo):
         _make_writable(folder)
-    with _silent_pillow(), Report(jobs) as report:
+    with silent_pillow(), Report(jobs) as report:
         for job in jobs:
             if job.problem is not None:
                 report.failed(job, job.problem)
@@ -181,7 +181,7 @@ def _make_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _silent_pillow() -> Iterator[None]:
+def silent_pillow() -> Iterator[None]:
     """Keeps remarks on damaged metadata out of the report."""
     logger, handler = logging.getLogger("PIL"), logging.NullHandler()
     logger.addHandler(handler)

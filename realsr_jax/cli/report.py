@@ -60,7 +60,7 @@ class Report:
         self._work = {job: _guess_work(job.source) for job in todo}
         self._shares = dict.fromkeys(todo, 0.0)
         self._results_megapixels: dict[Job, float] = {}
-        width = _terminal_width()
+        width = terminal_width()
         self._bar = tqdm(
             total=sum(self._work.values()) or 1,
             disable=width == 0,
@@ -187,7 +187,7 @@ def _guess_work(path: Path) -> float:
     return max(size, 1) * _COMPRESSION.get(SUFFIXES.get(path.suffix.lower(), ""), 1)
 
 
-def _terminal_width() -> int:
+def terminal_width() -> int:
     """Returns the columns of the terminal on standard error, 0 if there is none."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80

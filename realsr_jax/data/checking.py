@@ -1,15 +1,19 @@
 """Reading every pair once, to find out which can be used."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from realsr_jax.data.entries import DataError, Entry, Images
 from realsr_jax.images import ImageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -87,26 +91,51 @@ def copy_crop(lr: np.ndarray, hr: np.ndarray, scale: int, rows: slice, columns: 
 
 
 def load_all(entries: Sequence[Entry], scale: int, threads: int) -> Iterator[Images | str]:
-    """Loads pairs, several at once in threads, as decoders release Python's lock.
+    """Loads pairs, several at once.
 
     Yields:
         In order, the images of each, or a line on why they cannot be used.
     """
+    return in_threads(partial(load_pair, scale=scale), entries, threads)
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Applies a function to items, several at once in threads, as decoders release Python's lock.
+
+    Args:
+        function: of one item.
+        items: its arguments. Not more than twice `threads` are taken ahead.
+        threads: how many.
+
+    Yields:
+        The results in order.
+    """
     pool = ThreadPoolExecutor(threads)
-    loading: deque[Future[Images | str]] = deque()
+    running: deque[Future[Result]] = deque()
     try:
-        for entry in entries:
-            loading.append(pool.submit(_load, entry, scale))
-            if len(loading) == 2 * threads:
-                yield loading.popleft().result()
-        while loading:
-            yield loading.popleft().result()
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) == 2 * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _load(entry: Entry, scale: int) -> Images | str:
-    """Loads a pair, or says in one line what is wrong with it."""
+def load_pair(entry: Entry, scale: int) -> Images | str:
+    """Loads a pair and checks its sizes.
+
+    Args:
+        entry: the pair.
+        scale: how many times larger HR must be.
+
+    Returns:
+        The images, or a line on why they cannot be used.
+
+    Raises:
+        DataError: if they are too large for the memory.
+    """
     try:
         lr, hr = entry.load()
     except (ImageError, DataError) as error:

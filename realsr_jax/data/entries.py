@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from realsr_jax.data.imresize import imresize
-from realsr_jax.images import ImageError, read_photo
+from realsr_jax.images import ImageError, Photo, read_photo
 
 _SHOWN: Final = 20
 
@@ -82,7 +82,7 @@ def read_pair(lr: Path, hr: Path) -> Images:
 
 def read_hr(hr: Path, *, scale: int, border: str) -> Images:
     """Reads HR, cropped to multiples of the scale, and makes LR of it."""
-    image = _crop(_read(hr), hr, scale)
+    image = crop_to_multiple(_read(hr), hr, scale)
     return imresize(image, Fraction(1, scale), border=border), image
 
 
@@ -93,7 +93,9 @@ def read_reduced(lr: Path, hr: Path, *, scale: int) -> Images:
         raise ImageError(
             f"{lr}: {_size(lr_image)}, but {hr} has {_size(hr_image)}; with reduce_lr both must be equal"
         )
-    return imresize(_crop(lr_image, lr, scale), Fraction(1, scale)), _crop(hr_image, hr, scale)
+    return imresize(crop_to_multiple(lr_image, lr, scale), Fraction(1, scale)), crop_to_multiple(
+        hr_image, hr, scale
+    )
 
 
 def read_captured(lr: Path, hr: Path, *, captured_scale: int, scale: int) -> Images:
@@ -108,18 +110,31 @@ def read_captured(lr: Path, hr: Path, *, captured_scale: int, scale: int) -> Ima
     return lr_image, imresize(hr_image, size=(height, width))
 
 
-def _read(path: Path) -> np.ndarray:
-    """Reads an image as uint8 [h, w, 3]."""
-    image = read_photo(path).network_input()
-    return image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)
+def crop_to_multiple(image: np.ndarray, path: Path, scale: int) -> np.ndarray:
+    """Cuts off rows at the bottom and columns at the right, so that both sides are multiples of the scale.
 
+    Args:
+        image: [h, w, c].
+        path: where it is from, for the message.
+        scale: of LR images that will be made of it.
 
-def _crop(image: np.ndarray, path: Path, scale: int) -> np.ndarray:
-    """Cuts off rows at the bottom and columns at the right, so that both sides are multiples of the scale."""
+    Raises:
+        ImageError: if nothing would be left.
+    """
     height, width = (side // scale * scale for side in image.shape[:2])
     if min(height, width) < 1:
         raise ImageError(f"{path}: {_size(image)}, smaller than the scale {scale}")
     return image[:height, :width]
+
+
+def to_8_bits(photo: Photo) -> np.ndarray:
+    """Returns the colours of a photo as uint8 [h, w, 3]; 16 bits are rounded."""
+    image = photo.network_input()
+    return image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)
+
+
+def _read(path: Path) -> np.ndarray:
+    return to_8_bits(read_photo(path))
 
 
 def _size(image: np.ndarray) -> str:

@@ -34,7 +34,7 @@ def find_keyed(place: str, what: str) -> list[Keyed]:
     try:
         if not Path(place).is_dir():
             raise ImageError(f"{place}: no such folder")
-        return [Keyed(_key(found.path.stem), found.path) for found in find_photos([place])]
+        return [Keyed(name_of(found.path), found.path) for found in find_photos([place])]
     except ImageError as error:
         raise DataError(f"{error}; expected {what} there") from error
 
@@ -77,7 +77,7 @@ def match(
     """
     problems = []
     if clean_list:
-        clean = _read_clean_list(clean_list)
+        clean = read_clean_list(clean_list)
         present = {image.key for image in (*lr, *hr)}
         if present.isdisjoint(clean):
             raise DataError(f"{clean_list}: names no image of this data set, such as {hr[0].path}")
@@ -98,6 +98,31 @@ def match(
     return pairs, problems
 
 
+def read_clean_list(path: str) -> dict[str, str]:
+    """Reads a list of image names.
+
+    Args:
+        path: a text file with one name a line.
+
+    Returns:
+        The names by key.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        names = [line.strip() for line in Path(path).read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise DataError(f"{path}: {reason}; expected a list of image names, one a line") from error
+    return {name_of(Path(name)): name for name in names if name}
+
+
+def name_of(path: Path) -> str:
+    """Returns the key of a folder's file: its name without suffix and endings such as ``_HR``."""
+    return _key(path.stem)
+
+
 def _key(stem: str) -> str:
     """Removes the endings that tell LR from HR, as in ``0001x2`` and ``000090_HR``."""
     return _ENDINGS.sub("", stem)
@@ -109,13 +134,3 @@ def _group(images: list[Keyed]) -> dict[str, list[Path]]:
     for key, path in images:
         groups.setdefault(key, []).append(path)
     return groups
-
-
-def _read_clean_list(path: str) -> dict[str, str]:
-    """Reads the names in a list, by key."""
-    try:
-        names = [line.strip() for line in Path(path).read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise DataError(f"{path}: {reason}; expected a list of image names, one a line") from error
-    return {_key(Path(name).stem): name for name in names if name}

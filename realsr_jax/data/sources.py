@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from realsr_jax.data.entries import (
@@ -82,7 +83,12 @@ def _list_aim(source: Aim, scale: int) -> tuple[list[Entry], list[str]]:
 
 
 def _list_div2k(source: Div2k, scale: int) -> tuple[list[Entry], list[str]]:
-    paths_of = _find_div2k(source.root, scale)
+    paths_of = find_div2k(Path(source.root), scale)
+    if paths_of is None:
+        raise DataError(
+            f"{source.root}: no DIV2K in this folder; expected HR/0001.png and "
+            f"LR_bicubic/X{scale}/0001x{scale}.png, or DIV2K_train_HR and DIV2K_train_LR_bicubic as published"
+        )
     entries, problems = [], []
     for number in range(source.first, source.last + 1):
         pair = paths_of(number)
@@ -97,21 +103,29 @@ def _list_div2k(source: Div2k, scale: int) -> tuple[list[Entry], list[str]]:
     return entries, problems
 
 
-def _find_div2k(root: str, scale: int) -> Callable[[int], tuple[Path, Path]]:
-    """Finds out how DIV2K is laid out and returns what tells the LR and HR paths of a number."""
-    for base in (Path(root), Path(root, "DIV2K")):
+def find_div2k(root: Path, scale: int) -> Callable[[int], tuple[Path, Path]] | None:
+    """Finds out how DIV2K is laid out in a folder or in its folder ``DIV2K``.
+
+    Args:
+        root: the folder.
+        scale: of the LR images.
+
+    Returns:
+        What tells the LR and HR paths of an image's number, 1 to 900; None if there is no DIV2K.
+    """
+    for base in (root, root / "DIV2K"):
         if (base / "HR").is_dir():
-            return lambda number: _div2k_paths(base, "", number, scale)
+            return partial(_div2k_paths, base, scale)
         if (base / "DIV2K_train_HR").is_dir() or (base / "DIV2K_valid_HR").is_dir():
-            return lambda number: _div2k_paths(
-                base, "DIV2K_train_" if number <= 800 else "DIV2K_valid_", number, scale
-            )
-    raise DataError(
-        f"{root}: no DIV2K in this folder; expected HR/0001.png and LR_bicubic/X{scale}/0001x{scale}.png, or "
-        "DIV2K_train_HR and DIV2K_train_LR_bicubic as published"
-    )
+            return partial(published_div2k_paths, base, scale)
+    return None
 
 
-def _div2k_paths(base: Path, prefix: str, number: int, scale: int) -> tuple[Path, Path]:
+def published_div2k_paths(base: Path, scale: int, number: int) -> tuple[Path, Path]:
+    """Returns the LR and HR paths of an image in the folders that the published archives hold."""
+    return _div2k_paths(base, scale, number, "DIV2K_train_" if number <= 800 else "DIV2K_valid_")
+
+
+def _div2k_paths(base: Path, scale: int, number: int, prefix: str = "") -> tuple[Path, Path]:
     lr = base / f"{prefix}LR_bicubic" / f"X{scale}" / f"{number:04}x{scale}.png"
     return lr, base / f"{prefix}HR" / f"{number:04}.png"

@@ -89,7 +89,7 @@ def open_store(
         return store
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(target.with_suffix(".lock")):
+        with locked(target.with_suffix(".lock")):
             _remove_stale(target)
             store = _load_store(target, scale)
             if store is not None and _is_cured(store, entries, scale):
@@ -124,8 +124,12 @@ def _is_cured(store: Store, entries: Sequence[Entry], scale: int) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keeps other processes out, where the file system knows locks."""
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes out, where the file system knows locks.
+
+    Args:
+        path: a file that is made if it is not there, and stays.
+    """
     with path.open("a") as file:
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
 from realsr_jax.data.entries import DataError, Entry, Images
+from realsr_jax.data.tfds_names import TFDS_NAMES
 from realsr_jax.images import ImageError, read_photo
 from realsr_jax.training_config import Tfds
 
@@ -60,11 +61,13 @@ def _find(source: Tfds) -> tfds.core.DatasetBuilder:
 
 def _how_to_prepare(source: Tfds) -> str:
     """Says what to run to have the data set."""
-    name, _, config = source.name.partition(":")[0].partition("/")
+    name = source.name.partition(":")[0]
     data_dir = f" --data_dir={source.data_dir}" if source.data_dir else ""
-    if name == "aim_real_sr":
-        config = f"--config={config or 'x2'} --manual_dir=FOLDER_OF_X2_X3_X4"
-        return f"run python -m realsr_jax.data.aim_real_sr {config}{data_dir}"
+    for dataset, tfds_name in TFDS_NAMES.items():
+        if name == tfds_name:
+            return f"run realsr-prepare --dataset={dataset} --manual_dir=FOLDER_OF_THE_DOWNLOADS{data_dir}"
+        if name == tfds_name.partition("/")[0]:
+            return f"add the configuration, as in {tfds_name}"
     command = f"tfds build {source.name} --file_format=array_record{data_dir}"
     return f"where TensorFlow is installed, run {command}, and copy the result if that is another machine"
 
