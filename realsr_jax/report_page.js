@@ -1,6 +1,4 @@
-"use strict";
-const report = JSON.parse(document.getElementById("data").textContent);
-const $ = (id) => document.getElementById(id);
+const report = JSON.parse($("data").textContent);
 const LABELS = { bicubic: "Bicubic", sr: "SR", hr: "HR" };
 const MEANS = { mean: "Mean", bicubic: "Bicubic", gain: "Gain" };
 const STEP = 8;
@@ -11,12 +9,6 @@ const crops = Object.fromEntries(kinds.map((kind) => [kind, new Image()]));
 let order = report.images.map((_, index) => index); // the rows as sorted
 let current = 0;
 let region = { x: 0, y: 0, size: 1 };
-
-function make(tag, properties, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
 
 const number = (figure) => (typeof figure === "string" ? Number(figure.replace("inf", "Infinity")) : figure);
 

@@ -1,10 +1,7 @@
 """An evaluation as one self-contained HTML page: figures, before/after slider, zoom on the greatest error."""
 
-import base64
 import dataclasses
-import json
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +9,7 @@ import numpy as np
 
 from realsr_jax.evaluation import Evaluation, as_json, columns
 from realsr_jax.files import write_atomically
-from realsr_jax.images import Metadata, check_writable, encode
+from realsr_jax.web_page import data_uri, fill_page
 
 REGION_SIZE: Final = 64
 _LOSSLESS_PIXELS: Final = 1 << 17
@@ -96,7 +93,7 @@ class ReportPage:
         }
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "index.html"
-        write_atomically(path, _fill_template(document))
+        write_atomically(path, fill_page("realsr_jax", "report_page", document))
         return path
 
 
@@ -127,20 +124,4 @@ def worst_region(
 def _data_uri(image: np.ndarray, *, is_lossless: bool) -> str:
     """Encodes uint8 [h, w, 3] for use in a page: PNG, else WebP, or JPEG beyond what WebP holds."""
     format = "PNG" if is_lossless else "WEBP" if max(image.shape) <= _MAX_WEBP_SIDE else "JPEG"
-    check_writable(format, width=image.shape[1], height=image.shape[0], has_alpha=False)
-    data = encode(np.ascontiguousarray(image), Metadata(), format=format, quality=_QUALITY)
-    return f"data:image/{format.lower()};base64,{base64.b64encode(data).decode()}"
-
-
-def _fill_template(document: dict[str, Any]) -> str:
-    """Puts style, script and data into the page; the data last, as it may hold anything."""
-    page, style, script = (
-        resources.files("realsr_jax").joinpath(f"report_page.{suffix}").read_text(encoding="utf-8")
-        for suffix in ("html", "css", "js")
-    )
-    # A "<" could end the script element that the data stand in; within JSON it stands in strings only.
-    data = json.dumps(document, allow_nan=False).replace("<", "\\u003c")
-    for place, content in (("/* style */", style), ("/* script */", script), ("/* data */", data)):
-        assert page.count(place) == 1
-        page = page.replace(place, content)
-    return page
+    return data_uri(image, format=format, quality=_QUALITY)

@@ -25,7 +25,10 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 SECONDS = 20
-KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "Enter": 13, "Tab": 9}
+KEYS = {
+    **{"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "Enter": 13, "Tab": 9},
+    **{" ": 32, "b": 66, "j": 74, "k": 75},
+}
 
 
 class Browser:
@@ -119,7 +122,7 @@ class Page:
 
     def press(self, key, *, shift=False):
         common = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key], "modifiers": 8 * shift}
-        text = {"text": "\r"} if key == "Enter" else {}
+        text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **common, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
@@ -142,10 +145,57 @@ class Page:
             self.call("Input.dispatchMouseEvent", type="mouseMoved", button="left", buttons=1, **end)
         self.call("Input.dispatchMouseEvent", type="mouseReleased", **common, **(end or start))
 
+    def hover(self, selector, x=0.5, y=0.5):
+        """Moves the mouse to an element, from the corner of the window."""
+        for point in ({"x": 0, "y": 0}, self.point_of(selector, x, y)):
+            self.move(point)
+
+    def move(self, point):
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", **point)
+
     def tap(self, selector, x=0.5, y=0.5):
         point = self.point_of(selector, x, y)
         self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[point])
         self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def reload(self):
+        self.evaluate("window.isOld = true")
+        self.call("Page.reload")
+        self.wait_for("!window.isOld && document.readyState === 'complete'")
+
+    def download(self, selector, folder):
+        """Clicks on what saves a text file; returns the file's name and its text.
+
+        Args:
+            selector: of the button.
+            folder: where the browser stores the file, under a name of its own.
+        """
+        first = len(self._browser.events)
+        self._browser.call(
+            "Browser.setDownloadBehavior",
+            behavior="allowAndName",
+            downloadPath=str(folder),
+            eventsEnabled=True,
+        )
+        self.click(selector)
+        deadline = time.monotonic() + SECONDS
+        while True:
+            self.evaluate("0")  # everything earlier has arrived with the answer
+            events = [event["params"] | event for event in self._browser.events[first:]]
+            if any(event.get("state") == "completed" for event in events):
+                break
+            assert time.monotonic() < deadline, "the download never ended"
+            time.sleep(0.02)
+        (begun,) = [event for event in events if event["method"] == "Browser.downloadWillBegin"]
+        return begun["suggestedFilename"], (Path(folder) / begun["guid"]).read_bytes().decode("utf-8")
+
+    def expect_quiet(self):
+        """Sees that nothing went wrong in the page, and that it asked nobody for anything."""
+        for kind in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
+            assert self.events(kind) == []
+        urls = [event["request"]["url"] for event in self.events("Network.requestWillBeSent")]
+        assert urls
+        assert all(url.startswith(("file:", "data:", "blob:")) for url in urls)
 
     def events(self, method):
         """Returns the parameters of all events of a kind on this page."""

@@ -2,9 +2,19 @@
 
 import os
 
+import browser
 import pytest
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A running browser; without one, the test is skipped."""
+    if browser.CHROMIUM is None:
+        pytest.skip(browser.MISSING)
+    with browser.running() as running:
+        yield running
 
 
 @pytest.fixture

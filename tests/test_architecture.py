@@ -70,7 +70,9 @@ MAY_IMPORT = {
         "train",
         "cli",
     },
-    "report_page": {"evaluation", "images", "files"},
+    "report_page": {"evaluation", "files", "web_page"},
+    "wash": {"files", "web_page", "wash"},
+    "web_page": {"images"},
     "__init__": {"losses", "metrics", "ops", "upscaler"},
 }
 

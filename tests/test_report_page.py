@@ -136,14 +136,6 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    if browser.CHROMIUM is None:
-        pytest.skip(browser.MISSING)
-    with browser.running() as running:
-        yield running
-
-
 @pytest.fixture
 def open_page(chromium, report):
     """Opens pages, and sees in the end that they were quiet and asked nobody for anything."""
@@ -157,11 +149,7 @@ def open_page(chromium, report):
 
     yield open_page
     for page in pages:
-        for kind in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
-            assert page.events(kind) == []
-        urls = [event["request"]["url"] for event in page.events("Network.requestWillBeSent")]
-        assert urls
-        assert all(url.startswith(("file:", "data:")) for url in urls)
+        page.expect_quiet()
         page.close()
 
 

@@ -1,0 +1,525 @@
+"""The contact sheet: what is in the file, and how a person overturns verdicts on it and saves lists."""
+
+import errno
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+from base64 import b64decode
+
+import browser
+import golden
+import numpy as np
+import pytest
+from PIL import Image
+
+from realsr_jax.wash.sheet import Entry, write_sheet
+
+HOSTILE = '</script><img src=x onerror="boom()">&amp; \'"`${boom()}\\ <!-- süß 日本 \U0001f408.png'
+KINDS = ("lr", "hr", "difference")
+TITLE = "a <b>set</b> & more"
+HEIGHT, WIDTH = 60, 80
+SHIFTS = np.array(
+    [(0.25, 0.5, 1.5, 0, 1), (0.75, 0.5, 0, -0.75, 0.42), (0.5, 0.25, np.nan, 0, 0.9)], np.float32
+)
+
+# Names and severities of the shown pairs, the worst first; those above 1 are rejected.
+SHOWN = {"b.png": math.inf, HOSTILE: 3.0, "d.png": 1.25, "a.png": 0.875, "c.png": 0.5}
+WORST_FIRST = list(SHOWN)
+CLEAN = sorted(["a.png", "c.png", *(f"{index:03d}.png" for index in range(0, 40, 2))])
+REJECTED = sorted(["b.png", "d.png", HOSTILE, *(f"{index:03d}.png" for index in range(1, 11, 2))])
+
+
+def make_entry(name, severity, *, seed=0, **changes):
+    pictures = {kind: golden.photo(HEIGHT, WIDTH, seed=3 * seed + index) for index, kind in enumerate(KINDS)}
+    fields = {
+        "name": name,
+        "is_clean": severity <= 1,
+        "reason": "" if severity <= 1 else "shift <1.32> px (limit 0.60)",
+        "severity": severity,
+        "figures": {"shift": "0.12, -0.31 px", "<i>7</i>": "&lt;"},
+        "shifts": SHIFTS,
+    }
+    return Entry(**(fields | pictures | changes))
+
+
+ENTRIES = [make_entry(name, severity, seed=seed) for seed, (name, severity) in enumerate(SHOWN.items())]
+
+
+def write(path, entries=ENTRIES[::-1], *, clean=CLEAN, rejected=REJECTED):
+    write_sheet(path, entries, clean=clean, rejected=rejected, title=TITLE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory):
+    """The path of a sheet on five of the pairs, given in another order."""
+    return write(tmp_path_factory.mktemp("sheet") / "sheet.html")
+
+
+def data_of(path):
+    text = path.read_text("utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    return json.loads(data)
+
+
+# The file
+
+
+def test_content(sheet):
+    assert [path.name for path in sheet.parent.iterdir()] == ["sheet.html"]
+    text = sheet.read_text("utf-8")
+    assert re.findall("https?:(?!//www.w3.org/2000/svg)", text) == []
+    assert "<img src=x" not in text
+    assert len(re.findall("</script>", text)) == 2
+    data = data_of(sheet)
+    assert data["title"] == TITLE
+    assert [entry["name"] for entry in data["entries"]] == WORST_FIRST
+    assert [entry["severity"] for entry in data["entries"]] == ["∞", "3.00", "1.25", "0.88", "0.50"]
+    assert data["pairs"] == sorted([[name, True] for name in CLEAN] + [[name, False] for name in REJECTED])
+    np.testing.assert_allclose(data["entries"][0]["shifts"], SHIFTS[:2], atol=5e-4)
+
+
+def test_pictures(sheet):
+    for entry, shown in zip(ENTRIES, data_of(sheet)["entries"], strict=True):
+        assert (shown["width"], shown["height"]) == (WIDTH, HEIGHT)
+        for kind in KINDS:
+            start, data = shown["images"][kind].split(",")
+            assert start == "data:image/webp;base64"
+            picture = np.asarray(Image.open(io.BytesIO(b64decode(data))).convert("RGB"), np.float64)
+            given = getattr(entry, kind)
+            assert np.abs(picture - given).mean() < 0.2 * given.std()
+
+
+def test_120_pairs_take_less_than_20_megabytes(tmp_path):
+    pictures = {kind: golden.photo(270, 360, seed=seed) for seed, kind in enumerate(KINDS)}
+    shifts = np.random.default_rng(0).random((400, 5), np.float32)
+    entries = [make_entry(name, 0, shifts=shifts, **pictures) for name in CLEAN[:4]]
+    assert 30 * write(tmp_path / "sheet.html", entries).stat().st_size < 20e6
+
+
+def test_nothing_to_show(tmp_path):
+    data = data_of(write(tmp_path / "sheet.html", [], clean=[], rejected=[]))
+    assert data["entries"] == data["pairs"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clean": [*CLEAN, "b.png"]}, "once, but 'b.png'"),
+        ({"clean": CLEAN[1:], "entries": [make_entry(CLEAN[0], 0.5)]}, "'000.png' is shown as clean"),
+        ({"entries": [make_entry("a.png", 2)]}, "'a.png' is shown as rejected"),
+        ({"entries": [ENTRIES[0]] * 2}, "shown once, but 'b.png'"),
+        (
+            {"entries": [make_entry("a.png", 0.5, lr=np.zeros((2, 3, 3), np.uint8))]},
+            "'a.png': .* of one size",
+        ),
+        ({"entries": [make_entry("a.png", 0.5, hr=np.zeros((60, 80, 3)))]}, "'a.png': .*uint8"),
+        ({"entries": [make_entry("a.png", 0.5, shifts=np.zeros((4, 4)))]}, r"'a.png': .*\[n, 5\]"),
+        ({"entries": [make_entry("a.png", math.nan, is_clean=True)]}, "'a.png': .*NaN"),
+    ],
+)
+def test_contradictions(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "sheet.html", **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "sheet.html"
+    path.write_text("before")
+
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "disk full", *args)
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match=re.escape(str(path))):
+        write(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "before"
+
+
+def test_needs_neither_jax_nor_opencv():
+    script = "import sys, realsr_jax.wash.sheet; sys.exit(bool({'jax', 'cv2'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# In a browser
+
+
+@pytest.fixture
+def open_page(chromium, sheet):
+    """Opens pages, and sees in the end that they were quiet and asked nobody for anything."""
+    pages = []
+
+    def open_page(path=sheet, **options):
+        page = browser.Page(chromium, path, **({"width": 1280, "height": 800} | options))
+        pages.append(page)
+        page.evaluate("Promise.all([...document.images].map((image) => image.decode()))")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.evaluate("localStorage.clear()")
+        page.expect_quiet()
+        page.close()
+
+
+def card(name, inside=""):
+    """The selector of a pair's card or of something in it."""
+    return f"article:nth-of-type({WORST_FIRST.index(name) + 1}) {inside}"
+
+
+def text(page, selector):
+    return page.evaluate(f"document.querySelector({json.dumps(selector)}).innerText")
+
+
+def style(page, selector, name):
+    return page.evaluate(f"getComputedStyle(document.querySelector({json.dumps(selector)}))['{name}']")
+
+
+def verdict(page, name):
+    """The verdict that a card shows, and whether its button is pressed."""
+    pressed = page.evaluate(f"document.querySelector('{card(name, '.overturn')}').ariaPressed")
+    return text(page, card(name, ".badge")), pressed == "true"
+
+
+def shown_cards(page):
+    return page.evaluate(
+        "[...document.querySelectorAll('article')].filter((card) => card.offsetHeight > 0)"
+        ".map((card) => card.querySelector('h2').textContent)"
+    )
+
+
+def counts(page):
+    return [int(number) for number in re.findall(r"\d+", text(page, "#counts"))]
+
+
+def saved(page, folder, kind):
+    """The text that "Save clean.txt" (or rejected) downloads."""
+    name, content = page.download(f"#save-{kind}", folder)
+    assert name == f"{kind}.txt"
+    return content
+
+
+def as_list(names):
+    return "".join(f"{name}\n" for name in sorted(names))
+
+
+def test_cards(open_page):
+    page = open_page()
+    assert shown_cards(page) == WORST_FIRST
+    assert counts(page) == [len(CLEAN), len(REJECTED), 0]
+    assert page.evaluate("[document.title, document.querySelector('h1').textContent]") == [TITLE, TITLE]
+    assert text(page, "#scope").startswith("5 of 30 pairs")
+    for name, severity in SHOWN.items():
+        assert verdict(page, name) == ("Clean" if severity <= 1 else "Rejected", False)
+        assert text(page, card(name, "tbody")).split("\n") == ["shift\t0.12, -0.31 px", "<i>7</i>\t&lt;"]
+    assert text(page, card("d.png", ".reason")) == "shift <1.32> px (limit 0.60)"
+    assert text(page, card("d.png", ".severity")) == "severity 1.25"
+    captions = "[...document.querySelectorAll('article:first-of-type figcaption')].map((c) => c.textContent)"
+    assert page.evaluate(captions) == ["LR", "HR", "Difference", "Shifts"]
+    assert page.evaluate("document.querySelectorAll('img').length") == 4 * len(SHOWN)
+    assert page.evaluate("document.querySelectorAll('script, style').length") == 3
+
+
+def test_lists_of_an_untouched_page_are_the_given_ones(open_page, tmp_path):
+    page = open_page()
+    assert saved(page, tmp_path, "clean") == as_list(CLEAN)
+    assert saved(page, tmp_path, "rejected") == as_list(REJECTED)
+
+
+def test_overturned_by_click(open_page, tmp_path):
+    page = open_page()
+    for name in ("d.png", HOSTILE, "c.png", "a.png", "a.png"):
+        page.click(card(name, ".overturn"))
+    assert verdict(page, "d.png") == verdict(page, HOSTILE) == ("Clean", True)
+    assert verdict(page, "c.png") == ("Rejected", True)
+    assert verdict(page, "a.png") == ("Clean", False)
+    assert counts(page) == [len(CLEAN) + 1, len(REJECTED) - 1, 3]
+    assert saved(page, tmp_path, "clean") == as_list({*CLEAN, "d.png", HOSTILE} - {"c.png"})
+    assert saved(page, tmp_path, "rejected") == as_list({*REJECTED, "c.png"} - {"d.png", HOSTILE})
+
+
+def test_empty_list(open_page, tmp_path):
+    page = open_page(write(tmp_path / "sheet.html", [make_entry("a", 2)], clean=[], rejected=["a"]))
+    assert saved(page, tmp_path, "clean") == ""
+    page.click(".overturn")
+    assert saved(page, tmp_path, "clean") == "a\n"
+    assert saved(page, tmp_path, "rejected") == ""
+
+
+def test_overturned_by_keyboard(open_page):
+    page = open_page()
+    page.press(" ")
+    page.press("k")
+    assert counts(page)[2] == 0
+    page.press("j")
+    page.press("j")
+    page.press(" ")
+    assert [verdict(page, name)[1] for name in WORST_FIRST] == [False, True, False, False, False]
+    page.press("ArrowDown")
+    page.press("Enter")
+    page.press("ArrowUp")
+    page.press("k")
+    page.press("k")
+    page.press("Enter")
+    page.press("j")
+    page.press(" ")
+    assert [verdict(page, name)[1] for name in WORST_FIRST] == [True, False, True, False, False]
+    for _ in range(9):
+        page.press("j")
+    page.evaluate("document.querySelector('[value=all]').focus()")
+    page.press(" ")
+    assert counts(page)[2] == 2
+    page.evaluate("document.activeElement.blur()")
+    page.press(" ")
+    assert [verdict(page, name)[1] for name in WORST_FIRST] == [True, False, True, False, True]
+
+
+def test_stepped_to_card_is_below_the_bar(open_page):
+    page = open_page(height=500)
+    for name in WORST_FIRST[:3]:
+        page.press("j")
+        assert page.evaluate("document.querySelector('.current h2').textContent") == name
+    bar, top = (
+        page.evaluate(f"document.querySelector('{selector}').getBoundingClientRect().{side}")
+        for selector, side in (("#bar", "bottom"), (".current", "top"))
+    )
+    assert page.evaluate("scrollY") > 0
+    assert 0 < top - bar < 30
+    assert style(page, ".current .overturn", "outlineStyle") == "solid"
+
+
+def test_overturned_survives_a_reload(open_page, tmp_path):
+    page = open_page()
+    page.click(card("d.png", ".overturn"))
+    page.click(card(HOSTILE, ".overturn"))
+    page.reload()
+    assert [verdict(page, name)[1] for name in WORST_FIRST] == [False, True, True, False, False]
+    assert counts(page) == [len(CLEAN) + 2, len(REJECTED) - 2, 2]
+    other = open_page(write(tmp_path / "sheet.html", rejected=[*REJECTED, "z.png"]))
+    assert counts(other) == [len(CLEAN), len(REJECTED) + 1, 0]
+
+
+def test_reset(open_page):
+    page = open_page()
+    assert page.evaluate("document.getElementById('reset').disabled")
+    page.click(card("d.png", ".overturn"))
+    page.evaluate("window.confirm = () => false")
+    page.click("#reset")
+    assert counts(page)[2] == 1
+    page.evaluate("window.confirm = () => true")
+    page.click("#reset")
+    assert verdict(page, "d.png") == ("Rejected", False)
+    page.reload()
+    assert counts(page) == [len(CLEAN), len(REJECTED), 0]
+
+
+@pytest.mark.parametrize("kept", ["not JSON", "{}", "7", "null", '"b.png"', '["no such name", 5]'])
+def test_nonsense_in_storage(open_page, kept):
+    page = open_page()
+    page.click(card("d.png", ".overturn"))
+    page.evaluate(f"localStorage.setItem(localStorage.key(0), {json.dumps(kept)})")
+    page.reload()
+    assert shown_cards(page) == WORST_FIRST
+    assert counts(page)[2] == 0
+
+
+def test_without_storage(open_page, tmp_path):
+    page = open_page()
+    page.evaluate("Storage.prototype.setItem = () => { throw new Error('quota') }")
+    assert not page.evaluate("document.getElementById('volatile').offsetHeight")
+    page.click(card("d.png", ".overturn"))
+    assert page.evaluate("document.getElementById('volatile').offsetHeight")
+    assert "d.png\n" in saved(page, tmp_path, "clean")
+
+
+def test_filters(open_page):
+    page = open_page()
+    page.click(card("c.png", ".overturn"))
+    expected = {"rejected": WORST_FIRST[:3], "borderline": WORST_FIRST[3:], "overturned": ["c.png"]}
+    for value, names in expected.items():
+        page.click(f"label:has([value={value}])")
+        assert shown_cards(page) == names
+    page.click(card("c.png", ".overturn"))
+    assert shown_cards(page) == ["c.png"]
+    assert not page.evaluate("document.getElementById('empty').offsetHeight")
+    page.click("label:has([value=all])")
+    page.press("ArrowLeft")
+    assert shown_cards(page) == []
+    assert page.evaluate("document.getElementById('empty').offsetHeight")
+    page.press("ArrowUp")
+    page.press("j")
+    page.press("j")
+    page.press(" ")
+    assert shown_cards(page) == WORST_FIRST[3:]
+    assert verdict(page, "c.png") == ("Rejected", True)
+
+
+def blinking(page, name, place):
+    """Which picture is in the place of LR or of HR, and what its caption says."""
+    figure = card(name, f".{place}")
+    source = page.evaluate(f"document.querySelector('{figure} img').src")
+    images = page.evaluate(f"sheet.entries[{WORST_FIRST.index(name)}].images")
+    (kind,) = [kind for kind, image in images.items() if image == source]
+    assert text(page, f"{figure} figcaption") == kind.upper()
+    return kind
+
+
+def test_blinks_under_the_mouse(open_page):
+    page = open_page()
+    page.hover(card("d.png", ".lr .stage"))
+    assert (blinking(page, "d.png", "lr"), blinking(page, "d.png", "hr")) == ("hr", "hr")
+    page.click(card("d.png", ".lr .stage"))
+    page.move(page.point_of(card("d.png", ".lr .stage"), 0.6, 0.6))
+    assert blinking(page, "d.png", "lr") == "lr"
+    page.click(card("d.png", ".lr .stage"))
+    assert blinking(page, "d.png", "lr") == "hr"
+    page.hover(card("d.png", ".hr .stage"))
+    assert (blinking(page, "d.png", "lr"), blinking(page, "d.png", "hr")) == ("lr", "lr")
+    page.hover("#counts")
+    assert blinking(page, "d.png", "hr") == "hr"
+
+
+def test_scrolling_under_a_resting_mouse_does_not_blink(open_page):
+    page = open_page(height=500)
+    page.press("j")
+    page.hover(card("b.png", ".lr .stage"))
+    assert blinking(page, "b.png", "lr") == "hr"
+    page.press("j")
+    page.wait_for(f"document.querySelector('{card(HOSTILE, '.lr .stage')}').matches(':hover')")
+    assert [blinking(page, name, "lr") for name in WORST_FIRST] == ["lr"] * 5
+
+
+def test_blinks_by_key(open_page):
+    page = open_page()
+    page.press("b")
+    page.press("j")
+    page.press("b")
+    assert blinking(page, "b.png", "lr") == "hr"
+    page.press("b")
+    assert blinking(page, "b.png", "lr") == "lr"
+
+
+def test_the_clicked_card_is_the_one_keys_act_on(open_page):
+    page = open_page()
+    page.click(card("a.png", ".difference"))
+    page.press(" ")
+    page.press("j")
+    page.press("Enter")
+    assert [verdict(page, name)[1] for name in WORST_FIRST] == [False, False, False, True, True]
+
+
+def test_arrows(open_page):
+    page = open_page()
+    paths = page.evaluate(
+        f"[...document.querySelectorAll('{card('d.png', '.line')}')]"
+        ".map((path) => [path.parentElement.getAttribute('opacity'), path.getAttribute('d')])"
+    )
+    arrows = {float(opacity): np.array(re.findall(r"-?[\d.]+", path), float) for opacity, path in paths}
+    assert set(arrows) == {1.0, 0.5}
+    np.testing.assert_allclose(arrows[1.0][:2], [0.25 * WIDTH, 0.5 * HEIGHT])
+    np.testing.assert_allclose(arrows[0.5][:2], [0.75 * WIDTH, 0.5 * HEIGHT])
+    right, up = arrows[1.0][2:4], arrows[0.5][2:4]
+    assert right[0] > 10
+    assert right[1] == up[0] == 0
+    assert up[1] == pytest.approx(-right[0] / 2, abs=0.1)
+    ruler, stage = (
+        page.evaluate(f"document.querySelector('{card('d.png', part)}').getBoundingClientRect().width")
+        for part in (".ruler", ".shifts .stage")
+    )
+    pixels = float(text(page, card("d.png", ".scale")).removesuffix(" LR px"))
+    assert pixels == 1
+    assert ruler / pixels == pytest.approx(right[0] / 1.5 * stage / WIDTH, rel=0.02)
+
+
+@pytest.mark.parametrize(("shift", "note"), [(0, "0.2 LR px"), (0.55, "0.5 LR px"), (730, "500 LR px")])
+def test_scale_notes(open_page, tmp_path, shift, note):
+    shifts = np.array([(x, 0.5, shift, 0, 1) for x in (0.2, 0.5, 0.8)], np.float32)
+    page = open_page(write(tmp_path / "sheet.html", [make_entry("a.png", 0.5, shifts=shifts)]))
+    assert text(page, ".scale") == note
+
+
+def test_no_shifts(open_page, tmp_path):
+    entry = make_entry("a.png", 0.5, shifts=np.zeros((0, 5), np.float32), figures={})
+    page = open_page(write(tmp_path / "sheet.html", [entry]))
+    assert text(page, ".scale") == "none measured"
+
+
+def test_every_control_has_a_name(open_page):
+    page = open_page()
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "radio", "radiogroup", "group", "region", "image", "heading", "table", "article"}
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value"))
+        for node in nodes
+        if not node["ignored"] and node["role"]["value"] in roles
+    ]
+    assert all(name for _, name in named), named
+    assert ("button", f"Overturn {HOSTILE}") in named
+    assert ("article", "d.png") in named
+    assert ("table", "Figures of d.png") in named
+
+
+def contrast(page, selector):
+    """WCAG's contrast of an element's text against the nearest opaque background."""
+    colours = page.evaluate(
+        f"(() => {{ let element = document.querySelector({json.dumps(selector)});"
+        "const colours = [getComputedStyle(element).color];"
+        "while (colours.length < 2) {"
+        "  const colour = getComputedStyle(element).backgroundColor;"
+        "  if (!colour.startsWith('rgba')) colours.push(colour);"
+        "  element = element.parentElement;"
+        "} return colours })()"
+    )
+    levels = []
+    for colour in colours:
+        rgb = np.array(re.findall(r"\d+", colour), float) / 255
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        levels.append(linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+    return max(levels) / min(levels)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast(open_page, scheme):
+    page = open_page(scheme=scheme)
+    page.click(card("d.png", ".overturn"))
+    page.click(card("a.png", ".lr .stage"))
+    selectors = [
+        *("#hint", "#scope", "#counts .clean strong", "#counts .rejected strong", "#counts span", "kbd"),
+        *(":checked + span", "#save-clean", "figcaption", ".flipped figcaption", "th", "td"),
+        *(card("d.png", part) for part in (".badge", ".overturn", ".flag", ".reason")),
+        *(card("b.png", part) for part in (".badge", ".overturn", ".severity")),
+        card("a.png", ".severity"),
+    ]
+    poor = {selector: contrast(page, selector) for selector in selectors}
+    assert {selector: ratio for selector, ratio in poor.items() if ratio < 4.5} == {}
+    red, green, blue = map(int, re.findall(r"\d+", style(page, "body", "backgroundColor")))
+    assert (max(red, green, blue) < 64) == (scheme == "dark")
+
+
+def test_phone(open_page):
+    page = open_page(width=360, height=640, is_touch=True)
+    page.tap(card("d.png", ".lr .stage"))
+    page.wait_for(f"document.querySelectorAll('{card('d.png', '.flipped')}').length")
+    assert blinking(page, "d.png", "lr") == "hr"
+    page.tap(card(HOSTILE, ".overturn"))
+    page.wait_for("overturned.size === 1")
+    assert page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]") == [360, 360]
+    rights = "[...document.querySelectorAll('body *')].map((e) => e.getBoundingClientRect().right)"
+    assert max(page.evaluate(rights)) <= 360
+    assert page.evaluate("document.getElementById('bar').offsetHeight") < 640 / 4
+    assert page.evaluate("document.getElementById('bar').getBoundingClientRect().top") == 0
+
+
+def test_print(open_page):
+    page = open_page(scheme="dark")
+    page.call("Emulation.setEmulatedMedia", media="print")
+    for selector in ("#filter", ".buttons", ".overturn", "#hint"):
+        assert style(page, selector, "display") == "none"
+    assert style(page, "#bar", "position") == "static"
+    assert style(page, "article", "breakInside") == "avoid"
+    assert style(page, "body", "backgroundColor") == "rgb(255, 255, 255)"
