@@ -1,1 +1,1 @@
-"""Washing: finding the pairs of a data set that training should leave out."""
+"""Washing real LR/HR pairs: measuring how well the two images of each pair fit, and judging by that."""

@@ -1,0 +1,132 @@
+"""How the colours of two registered images differ."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from realsr_jax.wash.opencv import cv2
+
+_STEP: Final = 4
+_DARKEST: Final = 4
+_BRIGHTEST: Final = 250
+_BINS: Final = 32
+_FEWEST: Final = 8
+_ERROR: Final = 0.5  # grey levels by which a bin may be wrong however many pixels it has
+_SMOOTHING: Final = 4.0
+_EDGE: Final = 0.02  # of the difference between neighbours
+# What is expected of healthy pairs, as standard deviations: the tone curve's exponent and the offsets differ
+# slightly. Where an image has too little contrast to tell them from a gain, it counts as a gain.
+_GAMMA: Final = 0.03
+_OFFSET: Final = 1.0
+_GAIN: Final = 0.2
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Colour:
+    """LR's colours beside HR's: ``lr = gain * 255 * (hr / 255) ** gamma + offset``, nearly.
+
+    Attributes:
+        ratio: LR's sum over HR's, of red, green and blue.
+        gain: likewise.
+        offset: likewise, in grey levels.
+        gamma: exponent of the tone curve, one for all channels.
+        error: root of the mean squared error that this leaves where the picture is even, in grey levels; the
+            largest of the channels.
+    """
+
+    ratio: Channels
+    gain: Channels
+    offset: Channels
+    gamma: float
+    error: float
+
+
+def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur: float) -> Colour | None:
+    """Compares smoothed images where they are even, without what is nearly black or white in either.
+
+    Near edges, colours differ by blur and sharpening; the flattest parts tell them best.
+
+    Pixels are gathered by their brightness; the medians of the bins, which moved objects do not disturb, are
+    fitted by weighted least squares with what is expected of healthy pairs as a prior.
+
+    Args:
+        lr: float32 [h, w, 3], 0..255.
+        hr: likewise, moved onto LR.
+        trusted: float32 [h, w], 1 where both are known and show the same.
+        blur: by how much they differed in blur, in pixels; sharpening, which changes the contrast of
+            structures of a few times this size, is no fault of the colours.
+
+    Returns:
+        The figures, or None if too little can be compared.
+    """
+    size = max(1, lr.shape[1] // _STEP), max(1, lr.shape[0] // _STEP)
+    lr, hr, known = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (lr, hr, trusted))
+    lr, hr = (cv2.GaussianBlur(image, (0, 0), max(0.5, _SMOOTHING * abs(blur) / _STEP)) for image in (lr, hr))
+    usable = known > 0.99
+    for image in (lr, hr):
+        usable &= (image.max(2) < _BRIGHTEST) & (image.max(2) > _DARKEST)
+    if usable.sum() < 2 * _FEWEST:
+        return None
+    lr, hr, slopes = lr[usable].astype(np.float64), hr[usable].astype(np.float64), _slopes(lr + hr)[usable]
+    curves = [_bin(lr[:, channel], hr[:, channel], slopes) for channel in range(3)]
+    gain, offset, gamma = _fit_curves(curves)
+    errors = (lr - (255 * gain * (np.maximum(hr, 0.5) / 255) ** gamma + offset)) ** 2
+    even = errors[slopes <= np.median(slopes)]
+    # Without the largest tenth, which is objects that moved.
+    error = np.sqrt(np.mean(np.sort(even, axis=0)[: max(1, len(even) * 9 // 10)], axis=0)).max()
+    ratio = lr.sum(0) / np.maximum(hr.sum(0), 1e-6)
+    return Colour(_channels(ratio), _channels(gain), _channels(offset), float(gamma), float(error))
+
+
+def _channels(values: np.ndarray) -> Channels:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _slopes(image: np.ndarray) -> np.ndarray:
+    """Returns how much each pixel differs from its neighbours, [h, w]."""
+    kernel = np.ones((3, 3), np.uint8)
+    return (cv2.dilate(image, kernel) - cv2.erode(image, kernel)).max(2)
+
+
+def _bin(lr: np.ndarray, hr: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gathers pixels of like brightness: HR's mean, the median difference and a weight for each bin."""
+    # By the mean of both, as noise in either alone would seem to reduce the contrast.
+    order = np.argsort(lr + hr)
+    difference = lr - hr
+    level, median, weight = [], [], []
+    for group in np.array_split(order, max(1, min(_BINS, len(order) // _FEWEST))):
+        even = group[np.argsort(slopes[group])[: max(_FEWEST // 2, len(group) // 4)]]
+        middle = np.median(difference[even])
+        spread = np.median(np.abs(difference[even] - middle))
+        level.append(hr[even].mean())
+        median.append(middle)
+        weight.append(1 / (_ERROR**2 + 3 * spread**2 / len(even) + (_EDGE * slopes[even].mean()) ** 2))
+    return np.array(level), np.array(median), np.array(weight)
+
+
+def _fit_curves(
+    bins: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fits gain and offset of each channel and the exponent of all, near 1, 0 and 1."""
+    rows, wanted, weights = [], [], []
+    for channel, (level, difference, weight) in enumerate(bins):
+        columns = np.zeros((len(level), 7))
+        columns[:, channel] = level
+        columns[:, 3 + channel] = 1
+        columns[:, 6] = level * np.log(np.maximum(level, 0.5) / 255)
+        rows.append(columns)
+        wanted.append(difference)
+        weights.append(weight)
+    a, b, w = np.concatenate(rows), np.concatenate(wanted), np.concatenate(weights)
+    prior = np.diag(1 / np.array([_GAIN] * 3 + [_OFFSET] * 3 + [_GAMMA]) ** 2)
+    solution = np.zeros(7)
+    for _ in range(3):
+        solution = np.linalg.solve((a * w[:, None]).T @ a + prior, (a * w[:, None]).T @ b)
+        # Bins that an object has changed differ from the others' curve.
+        far = np.abs(b - a @ solution) * np.sqrt(np.concatenate(weights))
+        w = np.concatenate(weights) / np.maximum(1, far / 2) ** 2
+    return 1 + solution[:3], solution[3:6], 1 + float(solution[6])

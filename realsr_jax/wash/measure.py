@@ -1,0 +1,161 @@
+"""Everything that is measured on one pair."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from realsr_jax.wash.colour import compare_colours
+from realsr_jax.wash.difference import differing_share, measure_difference, predict
+from realsr_jax.wash.figures import Figures
+from realsr_jax.wash.opencv import cv2
+from realsr_jax.wash.registration import CELL, Registration, refine, register, warp
+from realsr_jax.wash.sharpness import compare_sharpness, measure_detail
+
+_GREY: Final = np.array([0.25, 0.5, 0.25], np.float32)
+_LEAST_SIDE: Final = 4 * CELL
+_MOVES: Final = 0.5  # pixels beyond which a cell counts as moving
+_THUMBNAIL: Final = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What is known of a pair that could be read.
+
+    Attributes:
+        figures: the figures.
+        registration: how the images lie to each other; None if they are too small or flat to tell.
+        difference: float32 [h, w] of LR's size, above 1 where the images show different things; or None.
+        lr_hash: tells LR's pixels from others.
+        hr_hash: likewise for HR.
+        thumbnail: float32 [256], HR's grey in coarse squares.
+    """
+
+    figures: Figures
+    registration: Registration | None
+    difference: np.ndarray | None
+    lr_hash: str
+    hr_hash: str
+    thumbnail: np.ndarray
+
+
+def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
+    """Measures how well two images fit.
+
+    Args:
+        lr: uint8 [h, w, 3].
+        hr: uint8 [h * scale, w * scale, 3].
+        scale: HR's size over LR's.
+
+    Raises:
+        ValueError: if the sizes are not such.
+    """
+    height, width = lr.shape[:2]
+    if hr.shape[:2] != (height * scale, width * scale):
+        raise ValueError(
+            f"HR is {hr.shape[1]} x {hr.shape[0]} pixels, expected {width * scale} x {height * scale}, "
+            f"{scale} times LR's {width} x {height}"
+        )
+    reduced = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else hr
+    figures = {"scale": float(scale), **_content_figures(lr, hr)}
+    registration = difference = None
+    if min(height, width) >= _LEAST_SIDE and figures["contrast"] > 0.5:
+        fitting, registration, difference = _fit(lr.astype(np.float32), reduced.astype(np.float32), scale)
+        figures |= fitting | {"detail": measure_detail(_grey(hr))}
+    return Measured(
+        figures=Figures(**figures),
+        registration=registration,
+        difference=difference,
+        lr_hash=_hash(lr),
+        hr_hash=_hash(hr),
+        thumbnail=cv2.resize(_grey(reduced), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).ravel(),
+    )
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """Returns float32 [h, w]."""
+    return cv2.transform(image.astype(np.float32, copy=False), _GREY[None])
+
+
+def _hash(image: np.ndarray) -> str:
+    content = hashlib.blake2b(repr(image.shape).encode(), digest_size=12)
+    content.update(np.ascontiguousarray(image).data)
+    return content.hexdigest()
+
+
+def _content_figures(lr: np.ndarray, hr: np.ndarray) -> dict[str, float]:
+    """Measures what each image shows by itself."""
+    saturated, contrast = [], []
+    for image in (lr, hr):
+        red, green, blue = cv2.split(image)
+        brightest = cv2.max(cv2.max(red, green), blue)
+        saturated.append(100 * float(((brightest >= 254) | (brightest <= 1)).mean()))
+        contrast.append(float(_grey(image).std()))
+    return {"saturated": max(saturated), "contrast": min(contrast)}
+
+
+def _fit(lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[dict[str, float], Registration, np.ndarray]:
+    """Aligns reduced HR with LR and measures what remains, float32 [h, w, 3] each."""
+    lr_grey, hr_grey = _grey(lr), _grey(hr)
+    first = register(lr_grey, hr_grey)
+    moved, _ = warp(hr_grey, first.similarity, smooth=False)
+    sharpness = compare_sharpness(lr_grey, moved, scale)
+    lr_soft, hr_soft = _equally_soft(lr_grey, hr_grey, sharpness.blur)
+    registration = refine(lr_soft, hr_soft, first.similarity)
+
+    moved, covered = warp(hr, registration.similarity, smooth=False)
+    lr_soft, moved_soft = _equally_soft(lr, moved, sharpness.blur)
+    predicted = predict(_grey(lr_soft), _grey(moved_soft), covered)
+    difference = measure_difference(_grey(lr_soft), predicted, covered)
+    figures = {
+        **_alignment_figures(registration, lr.shape[1::-1]),
+        **_colour_figures(lr_soft, moved_soft, covered * (difference < 1), sharpness.blur),
+        "differing": 100 * differing_share(difference, covered),
+        "sharpness": sharpness.ratio,
+        "blur": sharpness.blur,
+    }
+    return figures, registration, difference
+
+
+def _equally_soft(lr: np.ndarray, hr: np.ndarray, blur: float) -> tuple[np.ndarray, np.ndarray]:
+    """Blurs the sharper image until both are about equally sharp; the rest is left to the fitted kernel."""
+    if abs(blur) < 0.3:
+        return lr, hr
+    sharper = cv2.GaussianBlur(hr if blur > 0 else lr, (0, 0), 0.9 * abs(blur))
+    return (lr, sharper) if blur > 0 else (sharper, hr)
+
+
+def _alignment_figures(registration: Registration, size: tuple[int, int]) -> dict[str, float]:
+    similarity = registration.similarity
+    lengths = np.hypot(*registration.shifts.T)
+    moving = float((lengths - 2 * registration.sigma > _MOVES).sum()) / registration.cells
+    return {
+        "shift_x": similarity.x,
+        "shift_y": similarity.y,
+        "shift": float(np.hypot(similarity.x, similarity.y)),
+        "rotation": float(np.degrees(similarity.rotation)),
+        "zoom": 100 * similarity.zoom,
+        "corner": similarity.largest(size),
+        "uncertainty": registration.uncertainty,
+        "correlation": registration.correlation,
+        "texture": 100 * len(lengths) / registration.cells,
+        "local_shift": float(np.percentile(lengths, 95)) if len(lengths) else math.nan,
+        "moving": 100 * moving,
+    }
+
+
+def _colour_figures(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, blur: float) -> dict[str, float]:
+    colour = compare_colours(lr, hr, trusted, blur=blur)
+    if colour is None:
+        return {}
+    channels = ("red", "green", "blue")
+    return {
+        "ratio": max(colour.ratio, key=lambda ratio: abs(ratio - 1)),
+        "gain": 100 * max(abs(gain - 1) for gain in colour.gain),
+        "gamma": colour.gamma,
+        "colour_error": colour.error,
+        **{f"gain_{name}": gain for name, gain in zip(channels, colour.gain, strict=True)},
+        **{f"offset_{name}": offset for name, offset in zip(channels, colour.offset, strict=True)},
+    }

@@ -1,0 +1,215 @@
+"""What is asked of a pair, and which pairs meet it."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from realsr_jax.wash.figures import Figures
+from realsr_jax.wash.journal import Record
+
+WORST: Final = 100.0
+"""Severity of what cannot be used at all, such as an unreadable file."""
+
+CORRECTABLE: Final = frozenset({"shift", "corner", "rotation", "zoom", "gain", "ratio"})
+"""Faults that resampling LR and correcting its colours can mend."""
+
+_DECISIVE: Final = ("contrast", "correlation", "uncertainty")
+_BLOCK: Final = 1024
+
+
+def _limit(default: float, text: str) -> float:
+    return dataclasses.field(default=default, metadata={"text": text})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the figures of a pair may be at most or must be at least; see `Figures`."""
+
+    max_shift: float = _limit(0.5, "LR pixels between LR and HR in the middle of the picture")
+    max_corner: float = _limit(1.0, "LR pixels in the farthest corner, by shift, rotation and zoom")
+    max_rotation: float = _limit(0.3, "degrees")
+    max_zoom: float = _limit(0.5, "percent by which one is enlarged against the other")
+    max_moving: float = _limit(3.0, "percent of the area that moves by half a pixel or more against the rest")
+    max_differing: float = _limit(2.0, "percent of the area that shows something else: moved objects, leaves")
+    min_correlation: float = _limit(0.4, "of the texture after alignment; below it, the pictures differ")
+    max_uncertainty: float = _limit(0.25, "LR pixels to which the shift is known; beyond it, all is too flat")
+    max_gain: float = _limit(3.5, "percent that a channel is too bright or dark, the tone curve told apart")
+    max_ratio: float = _limit(12.0, "percent between the channels' means, the tone curve included")
+    max_colour_error: float = _limit(4.0, "grey levels that gain, offset and tone curve leave")
+    min_sharpness: float = _limit(0.9, "HR's amplitudes over LR's at half of LR's finest waves")
+    min_sharpness_x1: float = _limit(1.1, "likewise for images of equal sizes; 1 is no sharper")
+    min_detail: float = _limit(0.25, "HR's fine waves over a sharp photo's; 0.4 to 1.5 is usual, 0.2 blurred")
+    max_saturated: float = _limit(50.0, "percent of nearly white or black pixels")
+    min_contrast: float = _limit(3.0, "grey levels of standard deviation; below it, the picture is blank")
+    max_similarity: float = _limit(
+        0.998, "correlation of two pairs' thumbnails; beyond it, they are duplicates"
+    )
+
+    @classmethod
+    def described(cls) -> list[tuple[str, float, str]]:
+        """Returns name, default and meaning of each limit."""
+        return [
+            (field.name, getattr(cls, field.name), field.metadata["text"])
+            for field in dataclasses.fields(cls)
+        ]
+
+
+class Verdict(NamedTuple):
+    """The judgement on a pair.
+
+    Attributes:
+        is_clean: whether the pair can be used.
+        fault: one word for the figure that is nearest to or farthest beyond its limit.
+        reason: that figure and its limit.
+        severity: the figure over its limit; up to `WORST`.
+        faults: every fault that is beyond its limit.
+    """
+
+    is_clean: bool
+    fault: str
+    reason: str
+    severity: float
+    faults: frozenset[str]
+
+
+class _Test(NamedTuple):
+    fault: str
+    text: str
+    severity: float
+
+
+def judge(figures: Figures, limits: Limits) -> Verdict:
+    """Judges a pair by its figures.
+
+    Pairs that show nothing, or different things, are named so whatever else is wrong with them.
+    """
+    tests = _tests(figures, limits)
+    failed = [test for test in tests if test.severity > 1]
+    worst = max(tests, key=lambda test: test.severity)
+    named = next((test for test in failed if test.fault in _DECISIVE), worst)
+    return Verdict(
+        is_clean=not failed,
+        fault=named.fault,
+        reason=named.text,
+        severity=worst.severity,
+        faults=frozenset(test.fault for test in failed),
+    )
+
+
+def judge_all(records: Sequence[Record], limits: Limits, *, keep: float | None = None) -> list[Verdict]:
+    """Judges all pairs of a set.
+
+    Of duplicates, the pair with the least severity stays.
+
+    Args:
+        records: what is known of the pairs.
+        limits: what is asked of them.
+        keep: share of all pairs, above 0 and up to 1, that is kept, the least severe first, whatever the
+            limits say. What cannot be used at all is not kept. None to go by the limits.
+    """
+    verdicts = [_judge_record(record, limits) for record in records]
+    for index, other in _find_duplicates(records, verdicts, limits.max_similarity).items():
+        verdicts[index] = _unusable("duplicate", f"the same picture as {records[other].name}")
+    if keep is None:
+        return verdicts
+    order = sorted(range(len(records)), key=lambda index: verdicts[index].severity)
+    kept = set(order[: math.ceil(keep * len(records) - 1e-9)])
+    return [
+        verdict._replace(is_clean=index in kept and verdict.severity < WORST)
+        for index, verdict in enumerate(verdicts)
+    ]
+
+
+def _judge_record(record: Record, limits: Limits) -> Verdict:
+    if record.problem:
+        return _unusable(record.fault, record.problem)
+    return judge(record.figures, limits)
+
+
+def _unusable(fault: str, reason: str) -> Verdict:
+    return Verdict(False, fault, reason, WORST, frozenset({fault}))
+
+
+def _tests(figures: Figures, limits: Limits) -> list[_Test]:
+    f, m = figures, limits
+    return [
+        _at_least("contrast", f.contrast, m.min_contrast),
+        _correlated(f.correlation, m.min_correlation),
+        _at_most("uncertainty", f.uncertainty, m.max_uncertainty, " px"),
+        _at_most("shift", f.shift, m.max_shift, " px"),
+        _at_most("corner", f.corner, m.max_corner, " px"),
+        _at_most("rotation", abs(f.rotation), m.max_rotation, " degrees"),
+        _at_most("zoom", abs(f.zoom), m.max_zoom, " %"),
+        _at_most("moving", f.moving, m.max_moving, " %"),
+        _at_most("differing", f.differing, m.max_differing, " %"),
+        _at_most("gain", f.gain, m.max_gain, " %"),
+        _at_most("ratio", 100 * abs(f.ratio - 1), m.max_ratio, " %"),
+        _at_most("colour error", f.colour_error, m.max_colour_error, " levels"),
+        _at_least("sharpness", f.sharpness, m.min_sharpness_x1 if f.scale == 1 else m.min_sharpness),
+        _at_least("detail", f.detail, m.min_detail),
+        _at_most("saturated", f.saturated, m.max_saturated, " %"),
+    ]
+
+
+def _at_most(fault: str, value: float, limit: float, unit: str) -> _Test:
+    return _Test(fault, f"{fault} {value:.2f}{unit} (limit {limit:.2f})", _times(value, limit))
+
+
+def _at_least(fault: str, value: float, limit: float) -> _Test:
+    return _Test(fault, f"{fault} {value:.2f} (limit {limit:.2f})", _times(limit, value))
+
+
+def _correlated(value: float, limit: float) -> _Test:
+    """Tests whether the pictures are the same, on a scale on which 1 is perfect and has severity 0."""
+    return _Test("correlation", f"correlation {value:.2f} (limit {limit:.2f})", _times(1 - value, 1 - limit))
+
+
+def _times(value: float, limit: float) -> float:
+    """Returns how many times the limit a value is; what could not be measured is as bad as can be."""
+    if math.isnan(value) or math.isnan(limit):
+        return WORST
+    if limit <= 0:
+        return WORST if value > 0 else 0.0
+    return min(max(value, 0) / limit, WORST)
+
+
+def _find_duplicates(
+    records: Sequence[Record], verdicts: Sequence[Verdict], similarity: float
+) -> dict[int, int]:
+    """Finds pairs of which an earlier or better pair has the same picture: index of each, and of that one."""
+    order = [
+        index
+        for index in sorted(range(len(records)), key=lambda index: verdicts[index].severity)
+        if not records[index].problem
+    ]
+    owners: dict[str, int] = {}
+    duplicates: dict[int, int] = {}
+    for index in order:
+        for content in (f"lr {records[index].lr_hash}", f"hr {records[index].hr_hash}"):
+            if owners.setdefault(content, index) != index:
+                duplicates.setdefault(index, owners[content])
+    rest = [index for index in order if index not in duplicates]
+    for later, earlier in _alike([records[index].thumbnail for index in rest], similarity):
+        if rest[earlier] not in duplicates:
+            duplicates.setdefault(rest[later], rest[earlier])
+    return duplicates
+
+
+def _alike(thumbnails: Sequence[bytes], similarity: float) -> list[tuple[int, int]]:
+    """Returns pairs (later, earlier) of thumbnails that correlate by more than `similarity`, in order."""
+    if not thumbnails:
+        return []
+    pictures = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(thumbnails), -1).astype(np.float32)
+    pictures -= pictures.mean(1, keepdims=True)
+    lengths = np.linalg.norm(pictures, axis=1, keepdims=True)
+    # Rounding to whole grey levels blurs what is nearly flat, so that it must not count as alike.
+    pictures /= np.maximum(lengths, 2.0 * pictures.shape[1] ** 0.5)
+    found = []
+    for start in range(0, len(pictures), _BLOCK):
+        rows, columns = np.nonzero(pictures[start : start + _BLOCK] @ pictures.T > similarity)
+        found += [(int(row) + start, int(column)) for row, column in zip(rows, columns, strict=True)]
+    return sorted((later, earlier) for later, earlier in found if earlier < later)

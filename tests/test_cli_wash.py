@@ -1,0 +1,193 @@
+"""``realsr-wash`` end to end: lists for training, bad files, resuming, aligning, wrong command lines."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wash_faults
+from PIL import Image
+
+from realsr_jax.cli import wash
+from realsr_jax.data.sources import list_entries
+from realsr_jax.training_config import PairFolder
+from realsr_jax.wash.verdict import Limits
+
+pytestmark = pytest.mark.usefixtures("working_folder")
+
+
+def run(*args):
+    return wash.run(["realsr-wash", *map(str, args), "--workers=2"])
+
+
+def save(path, samples):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(samples).save(path)
+
+
+def save_pair(name, seed, fault="", strength=0.0, lr="lr/{}_LR.png", hr="hr/{}.png", scale=2):
+    photo, other = (
+        wash_faults.dead_leaves(200, 260, np.random.default_rng(number)) for number in (seed, seed + 1000)
+    )
+    planted = wash_faults.plant(photo, other, fault, strength, scale, np.random.default_rng(seed))
+    save(lr.format(name), planted.lr)
+    save(hr.format(name), planted.hr)
+
+
+def rows():
+    return {row["name"]: row for row in csv.DictReader(Path("out/pairs.csv").read_text().splitlines())}
+
+
+def listed(name="clean"):
+    return Path(f"out/{name}.txt").read_text().split()
+
+
+def test_lists_that_training_reads(capsys):
+    for number in range(3):
+        save_pair(f"{number:04}", number)
+    save_pair("0003", 3, "shift", 2)
+    save_pair("0004", 4, "swapped", 1)
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 0
+    assert listed() == ["0000.png", "0001.png", "0002.png"]
+    assert listed("rejected") == ["0003.png", "0004.png"]
+    entries, problems = list_entries(PairFolder("lr", "hr", clean_list="out/clean.txt"), 2)
+    assert [Path(entry.name).name for entry in entries] == listed()
+    assert not problems
+    assert rows()["0003.png"]["reason"].startswith("shift 2.")
+    assert rows()["0004.png"]["fault"] == "correlation"
+    assert Path("out/index.html").stat().st_size
+    out = capsys.readouterr().out
+    assert "scale 2: measured 5 pairs" in out
+    assert "3 of 5 pairs are clean" in out
+
+
+def test_patterns_and_scale_1():
+    for number in range(2):
+        save_pair(number, number, lr="city/{}L.PNG", hr="city/{}H.PNG", scale=1)
+    save_pair("a.b", 2, lr="city/{}L.PNG", hr="city/{}H.PNG", scale=1)
+    assert run("--lr=city/*L.PNG", "--hr=city/*H.PNG", "--output=out") == 0
+    source = PairFolder("city/*L.PNG", "city/*H.PNG", clean_list="out/clean.txt")
+    entries, problems = list_entries(source, 1)
+    assert len(entries) == 3
+    assert not problems
+
+
+def test_bad_files_do_not_stop_the_good_ones(capfd):
+    for number in range(2):
+        save_pair(number, number)
+    save_pair("copy", 1)
+    save_pair("odd", 2)
+    save("hr/odd.png", np.array(Image.open("hr/odd.png"))[:-1])
+    save_pair("cut", 3)
+    Path("hr/cut.png").write_bytes(Path("hr/cut.png").read_bytes()[:900])
+    save("lr/grey.png", np.full((90, 120), 77, np.uint8))
+    save("hr/grey.png", np.full((180, 240), 77, np.uint8))
+    save("lr/alone.png", np.zeros((8, 8, 3), np.uint8))
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 1
+    faults = {name: row["fault"] for name, row in rows().items()}
+    assert faults == {
+        "0.png": "",
+        "1.png": "",
+        "copy.png": "duplicate",
+        "cut.png": "unreadable",
+        "grey.png": "contrast",
+        "odd.png": "sizes",
+    }
+    err = capfd.readouterr().err
+    assert "realsr-wash: hr/cut.png: " in err
+    assert "realsr-wash: lr/alone.png: no HR image has the name 'alone'" in err
+    assert "Traceback" not in err
+
+
+def test_resumes_and_judges_anew_without_measuring(capsys):
+    for number in range(3):
+        save_pair(number, number)
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 0
+    lines = Path("out/journal.jsonl").read_text().splitlines(keepends=True)
+    Path("out/journal.jsonl").write_text(lines[0] + lines[1][:100])
+    before = Path("out/pairs.csv").read_text()
+    capsys.readouterr()
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 0
+    assert "measured 2 pairs" in capsys.readouterr().out
+    assert Path("out/pairs.csv").read_text() == before
+    assert run("--lr=lr", "--hr=hr", "--output=out", "--max_shift=0.001") == 0
+    assert "measured" not in capsys.readouterr().out
+    assert not listed()
+
+
+def test_keep():
+    for number in range(4):
+        save_pair(number, number, *(("shift", 1 + number) if number % 2 else ()))
+    assert run("--lr=lr", "--hr=hr", "--output=out", "--keep=0.75") == 0
+    assert listed("rejected") == ["3.png"]
+
+
+def test_align(capsys):
+    save_pair("0", 0)
+    save_pair("1", 1, "shift", 2)
+    save_pair("2", 2, "gain", 10)
+    save_pair("3", 3, "swapped", 1)
+    assert run("--lr=lr", "--hr=hr", "--output=out", "--align=out/aligned") == 0
+    assert "aligned 2 of 2 pairs" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("out/aligned/LR").iterdir()) == ["1.png", "2.png"]
+    assert run("--lr=out/aligned/LR", "--hr=out/aligned/HR", "--output=out2") == 0
+    assert Path("out2/clean.txt").read_text().split() == ["1.png", "2.png"]
+    assert run("--lr=out/aligned/LR", "--hr=out/aligned/HR", "--output=out2", "--align=out/aligned") == 2
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ((), "--lr is missing: name LR images"),
+        (("--lr=lr", "--hr=hr"), "--output is missing: name a folder for the results"),
+        (("--lr=no", "--hr=hr", "--output=out"), "no: no such folder; expected LR images there"),
+        (("--lr=lr", "--hr=hr", "--output=hr/0.png"), "--output=hr/0.png: is a file; name a folder"),
+        (("--lr=lr", "--hr=hr", "--output=out", "--keep=0"), "--keep=0 keeps nothing"),
+        (("--lr=lr", "--hr=hr", "--output=out", "--keep=1.5"), "--keep"),
+        (("--lr=lr", "--hr=hr", "--output=out", "--max_shift=far"), "--max_shift"),
+        (("--lr=lr", "--hr=hr", "--output=out", "extra"), "unexpected argument 'extra'"),
+        (("--lr=lr", "--hr=other", "--output=out"), "no files of the same name"),
+    ],
+)
+def test_wrong_command_lines(args, message, capsys):
+    save("lr/0.png", np.zeros((8, 8, 3), np.uint8))
+    save("hr/0.png", np.zeros((16, 16, 3), np.uint8))
+    save("other/1.png", np.zeros((16, 16, 3), np.uint8))
+    assert run(*args) in (1, 2)
+    err = capsys.readouterr().err
+    assert err.startswith("realsr-wash: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_help_explains_every_limit(capsys):
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    for name, default, text in Limits.described():
+        assert f"--{name}=" in out
+        assert f"{text} ({default:g})" in out
+    assert max(map(len, out.splitlines())) <= 112
+
+
+def test_missing_opencv_is_named(tmp_path):
+    save("lr/0.png", np.zeros((8, 8, 3), np.uint8))
+    save("hr/0.png", np.zeros((16, 16, 3), np.uint8))
+    code = "import sys; sys.modules['cv2'] = None; from realsr_jax.cli import wash; sys.exit(wash.run())"
+    for args, status in ((["--help"], 0), (["--lr=lr", "--hr=hr", "--output=out"], 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *args], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status, done.stderr
+    assert done.stderr == "realsr-wash: OpenCV is missing; install it with: pip install 'realsr-jax[data]'\n"
+
+
+def test_records_are_json():
+    save_pair("0", 0)
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 0
+    (line,) = Path("out/pairs.jsonl").read_text().splitlines()
+    assert json.loads(line)["verdict"] == "clean"
