@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
 import wash_faults
@@ -63,6 +64,23 @@ def test_lists_that_training_reads(capsys):
     out = capsys.readouterr().out
     assert "scale 2: measured 5 pairs" in out
     assert "3 of 5 pairs are clean" in out
+
+
+def test_verdict_overturned_on_the_page_reaches_training(chromium):
+    for number in range(2):
+        save_pair(f"{number:04}", number)
+    save_pair("0002", 2, "shift", 2)
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 0
+    assert listed() == ["0000.png", "0001.png"]
+    page = browser.Page(chromium, Path("out/index.html").resolve(), width=1280, height=800)
+    page.click("article:nth-of-type(1) .overturn")  # the worst, the shifted one
+    _, content = page.download("#save-clean", Path.cwd())
+    page.expect_quiet()
+    page.close()
+    Path("mine.txt").write_text(content)
+    entries, problems = list_entries(PairFolder("lr", "hr", clean_list="mine.txt"), 2)
+    assert [Path(entry.name).name for entry in entries] == ["0000.png", "0001.png", "0002.png"]
+    assert not problems
 
 
 def test_patterns_and_scale_1():

@@ -64,7 +64,7 @@ def serve(name: str, make_work: Callable[[Case, Path], Work]) -> None:
             _answer(answers, seconds=time.perf_counter() - started)
         else:
             np.save(folder / RESULT.format(side=name), work.result())
-            _answer(answers, peak_bytes=work.peak_bytes() or _peak_process_bytes())
+            _answer(answers, peak_bytes=work.peak_bytes() or peak_process_bytes())
 
 
 def read_case(fields: dict) -> Case:
@@ -78,7 +78,8 @@ def _answer(stream, **values: float) -> None:
     stream.flush()
 
 
-def _peak_process_bytes() -> int:
+def peak_process_bytes() -> int:
+    """Returns the most memory that this process has used."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux; getrusage would count what the parent used before it started this process
         return int(re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())[0]) * 1024

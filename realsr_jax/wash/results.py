@@ -42,10 +42,10 @@ def write_results(folder: Path, records: Sequence[Record], verdicts: Sequence[Ve
 
 
 def names(records: Sequence[Record], verdicts: Sequence[Verdict], *, is_clean: bool) -> list[str]:
-    """Returns the names of all clean pairs, or of all others."""
-    return [
+    """Returns the sorted names of all clean pairs, or of all others."""
+    return sorted(
         record.name for record, verdict in zip(records, verdicts, strict=True) if verdict.is_clean == is_clean
-    ]
+    )
 
 
 def choose_shown(verdicts: Sequence[Verdict], count: int) -> list[int]:
