@@ -1,7 +1,6 @@
 """Measurements quoted in BUILD_NOTES.md, which no test should wait for.
 
 python tests/measure.py convolution
-python tests/measure.py pytorch
 python tests/measure.py memory
 python tests/measure.py bfloat16 --weights=weights/oaddet photo.png ...
 """
@@ -73,70 +72,6 @@ def convolution(tile: int) -> None:
         print(f"{channels} channels, {tile}x{tile}: {', '.join(row)} GFLOP/s of the direct method")
 
 
-def pytorch(tile: int) -> None:
-    """Prints the times of a tile and of a training step, here and by PyTorch in its best way on CPUs."""
-    _compare("oaddet", OADDetConfig(), tile)
-    _compare("deep_oaddet", DeepOADDetConfig(), tile)
-    _compare("edsr", EDSRConfig(), tile)
-    _compare("drln", DRLNConfig(), tile)
-
-
-def _compare(name: str, config, tile: int) -> None:
-    import optax
-    import torch
-    import torch_reference
-
-    from realsr_jax.convert.rules import to_flax
-
-    def channels_last(image):
-        return torch.from_numpy(image.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
-
-    peer = torch_reference.build(name).to(memory_format=torch.channels_last)
-    params = to_flax(config, {key: value.numpy() for key, value in peer.state_dict().items()})
-    model = build_model(config)
-    lr = np.random.default_rng(0).uniform(0, 255, (1, tile, tile, 3)).astype(np.float32)
-    lr_torch = channels_last(lr)
-    apply = jax.jit(lambda params, lr: model.apply({"params": params}, lr))
-    with torch.inference_mode():
-        expected = peer(lr_torch).numpy().transpose(0, 2, 3, 1)
-        difference = np.abs(apply(params, lr) - expected).max()
-        times = _in_turn(lambda: apply(params, lr).block_until_ready(), lambda: peer(lr_torch), repeats=3)
-    print(f"{name}, {tile}x{tile}: {times}, largest difference {difference:.4f}", flush=True)
-
-    patches, hr = lr[:, :64, :64].repeat(4, 0), np.full((4, 128, 128, 3), 99, np.float32)
-    patches_torch, hr_torch = channels_last(patches), channels_last(hr)
-    adam, adam_torch = optax.adam(1e-4), torch.optim.Adam(peer.parameters(), 1e-4)
-
-    @jax.jit
-    def update(params, state):
-        def loss(params):
-            return jnp.abs(model.apply({"params": params}, patches) - hr).mean()
-
-        updates, state = adam.update(jax.grad(loss)(params), state)
-        return optax.apply_updates(params, updates), state
-
-    def update_torch():
-        adam_torch.zero_grad()
-        (peer(patches_torch) - hr_torch).abs().mean().backward()
-        adam_torch.step()
-
-    state = adam.init(params)
-    times = _in_turn(lambda: jax.block_until_ready(update(params, state)), update_torch, repeats=2)
-    print(f"{name}, training step, batch 4, HR patch 128: {times}", flush=True)
-
-
-def _in_turn(ours, theirs, *, repeats: int) -> str:
-    """Times two functions in turn, after one call of each, and compares the medians."""
-    times = np.median([[_seconds(ours), _seconds(theirs)] for _ in range(repeats + 1)][1:], axis=0)
-    return f"{times[0]:.2f} s, PyTorch {times[1]:.2f} s, ratio {times[0] / times[1]:.2f}"
-
-
-def _seconds(function) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
 def memory(tile: int) -> None:
     """Prints the compiled peak memory of a tile, with summed and with gathered dynamic filters."""
     configs = (OADDetConfig(), DeepOADDetConfig(), EDSRConfig(), DRLNConfig())
@@ -173,13 +108,12 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("convolution").add_argument("--tile", type=int, default=160)
-    commands.add_parser("pytorch").add_argument("--tile", type=int, default=160)
     commands.add_parser("memory").add_argument("--tile", type=int, default=256)
     of_bfloat16 = commands.add_parser("bfloat16")
     of_bfloat16.add_argument("--weights", required=True)
     of_bfloat16.add_argument("photos", nargs="+")
     arguments = vars(parser.parse_args())
-    functions = (convolution, memory, bfloat16, pytorch)
+    functions = (convolution, memory, bfloat16)
     {function.__name__: function for function in functions}[arguments.pop("command")](**arguments)
 
 

@@ -116,9 +116,8 @@ def _measure_stages(source: Path, output: Path) -> None:
     busy = stages.busy_seconds(first)
     count = len(list(output.iterdir()))
     print(f"{count} photos in {ended - started:.1f} s, the first after {first - started:.1f} s")
-    print(
-        f"decode {stages.seconds['read_photo']:.2f} s, encode {stages.seconds['write_photo']:.2f} s, in threads"
-    )
+    decode, encode = (stages.seconds[name] for name in ("read_photo", "write_photo"))
+    print(f"decode {decode:.2f} s, encode {encode:.2f} s, in threads")
     print(f"after the first: {ended - first:.1f} s, device busy {busy:.1f} s, {busy / (ended - first):.0%}")
 
 

@@ -98,7 +98,7 @@ def _prepare(values: flags.FlagValues) -> int:
         )
     _check_folder(values.manual_dir, "manual_dir")
     if values.data_dir:
-        _check_output(values.data_dir, "data_dir")
+        command.output_folder(values, "data_dir")
 
     from realsr_jax.data import preparing
 
@@ -134,7 +134,7 @@ def _prepare(values: flags.FlagValues) -> int:
 def _make_lr(values: flags.FlagValues) -> int:
     hr, lr = Path(values.hr).expanduser(), Path(values.lr).expanduser()
     _check_folder(values.hr, "hr")
-    _check_output(values.lr, "lr")
+    command.output_folder(values, "lr")
 
     from realsr_jax.data.lr_images import LrJob, LrResult, make_lr_images, plan_lr_images
 
@@ -171,17 +171,6 @@ def _check_folder(text: str, flag: str) -> None:
     if not path.is_dir():
         reason = "is a file; name a folder" if path.exists() else "no such folder"
         raise command.UsageError(f"--{flag}={text}: {reason}")
-
-
-def _check_output(text: str, flag: str) -> None:
-    """Raises UsageError if a folder cannot be written or made."""
-    path = Path(os.path.expanduser(text)).absolute()
-    place = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not place.is_dir():
-        reason = "is a file; name a folder" if place == path else f"cannot be made, {place} is a file"
-        raise command.UsageError(f"--{flag}={text}: {reason}")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise command.UsageError(f"--{flag}={text}: no permission to write in {place}")
 
 
 def _complain(line: str) -> None:
