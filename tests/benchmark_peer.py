@@ -16,6 +16,7 @@ from torch import Tensor
 
 from realsr_jax.benchmark.cases import PRODUCTS, Case
 from realsr_jax.benchmark.worker import INPUTS, WEIGHTS, serve
+from realsr_jax.cli.command import processors
 from realsr_jax.tiling import make_plan
 
 LEARNING_RATE = 1e-4
@@ -28,6 +29,12 @@ class Work:
     def __init__(self, case: Case, *, best: bool):
         self.case = case
         self.on_gpu = DEVICE.type == "cuda"
+        if case.on_gpu and not self.on_gpu:
+            raise SystemExit("PyTorch sees no GPU; install its CUDA build, or set JAX_PLATFORMS=cpu")
+        torch.set_num_threads(processors())
+        torch.backends.cudnn.benchmark = best
+        # Inference is compared in full float32; training in both frameworks' default, which is TF32 on GPUs.
+        torch.backends.cudnn.allow_tf32 = case.task == "step"
         self.dtype = torch.bfloat16 if best and case.dtype == "bfloat16" else torch.float32
         self.layout = torch.channels_last if best else torch.contiguous_format
         self.best = best
@@ -72,7 +79,7 @@ class NetworkWork(Work):
         for name, parameter in network.named_parameters():
             parameter.requires_grad_("_mean." not in name)
         self.network = network.to(DEVICE, memory_format=self.layout)
-        self.forward = torch.compile(self.network) if best and self.on_gpu else self.network
+        self.forward = torch.compile(self.network, dynamic=False) if best and self.on_gpu else self.network
 
     def place(self, images: np.ndarray) -> Tensor:
         images = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)

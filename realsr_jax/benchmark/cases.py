@@ -28,6 +28,7 @@ class Case:
         size: height and width: of the tile or photo, LR; of the HR patches; of the matrices.
         batch: tiles or patches at once.
         dtype: "float32" or "bfloat16".
+        on_gpu: whether it must run on a GPU.
         fields: of the network's configuration, where they differ from the full size.
     """
 
@@ -36,6 +37,7 @@ class Case:
     size: tuple[int, int]
     batch: int = 1
     dtype: str = "float32"
+    on_gpu: bool = False
     fields: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -98,17 +100,17 @@ def make_cases(
             product, tile, photo, batch = 2048, 160, (320, 480), 4
         case _:
             product, tile, photo, batch = 2048, 96, (96, 96), 1
-    cases = [Case("product", "", (product, product), dtype=dtype)]
+    cases = [Case("product", "", (product, product), dtype=dtype, on_gpu=on_gpu)]
     for task in TASKS:
         if task not in tasks:
             continue
         for network in networks if is_full or task == "tile" else networks[:1]:
             match task:
                 case "tile":
-                    case = Case(task, network, (tile, tile), dtype=dtype)
+                    case = Case(task, network, (tile, tile), dtype=dtype, on_gpu=on_gpu)
                 case "photo":
-                    case = Case(task, network, photo, dtype=dtype)
+                    case = Case(task, network, photo, dtype=dtype, on_gpu=on_gpu)
                 case _:
-                    case = Case(task, network, (128, 128), batch=batch, dtype=dtype)
+                    case = Case(task, network, (128, 128), batch=batch, dtype=dtype, on_gpu=on_gpu)
             cases.append(case)
     return cases

@@ -1,5 +1,6 @@
 """The cases in JAX, as the commands of this package run them: a worker process of the benchmark."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ class Tile(_Work):
         return np.asarray(self._sr)
 
 
+class _Refusal(logging.Handler):
+    """Ends the side where the upscaler would go on with smaller tiles, which are another case."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Ends the process."""
+        raise SystemExit(record.getMessage())
+
+
 class PhotoEnsemble(_Work):
     """A photo with its network's published ensemble, from host to host."""
 
@@ -86,6 +95,7 @@ class PhotoEnsemble(_Work):
         """Makes the upscaler."""
         tilings, self_ensemble = case.ensemble
         self._lr = lr
+        logging.getLogger("realsr_jax").addHandler(_Refusal())
         self._upscaler = Upscaler(
             case.model_config, params, tilings=tilings, self_ensemble=self_ensemble, dtype=case.dtype
         )

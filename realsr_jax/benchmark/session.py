@@ -18,8 +18,9 @@ import numpy as np
 from realsr_jax.benchmark.cases import Case
 from realsr_jax.benchmark.worker import INPUTS, RESULT, WEIGHTS
 
-MOST_DIFFERENT = {"float32": 1e-3, "bfloat16": 3e-2}
-"""RMS difference of results, relative to their RMS, above which a side computes something else."""
+MOST_DIFFERENT = {"float32": 1e-4, "bfloat16": 1e-2}
+"""RMS difference of results, relative to their RMS, above which a side computes something else; ten times as
+much after training steps, and 50 times as much in one place."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,12 @@ class _Worker:
     def __init__(self, side: Side, case: Case, folder: Path):
         self._side, self._case = side, case
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the process
-        environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        # Compilation is measured, so neither side may find what it compiled before.
+        environment = os.environ | {
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+        }
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         self._process = subprocess.Popen(
             side.command,
             stdin=subprocess.PIPE,
@@ -180,7 +186,8 @@ def _compared(timing: Timing, case: Case, ours: np.ndarray, theirs: np.ndarray) 
     difference = np.abs(ours.astype(np.float64) - theirs)
     rms = np.sqrt(np.mean(difference**2))
     limit = MOST_DIFFERENT[case.dtype] * np.sqrt(np.mean(ours.astype(np.float64) ** 2))
+    if case.task == "step":
+        limit *= 10
     # Written so that what is not a number is different.
-    return dataclasses.replace(
-        timing, difference=(float(difference.max()), float(rms)), is_same=bool(rms <= limit)
-    )
+    is_same = bool(rms <= limit and difference.max() <= 50 * limit)
+    return dataclasses.replace(timing, difference=(float(difference.max()), float(rms)), is_same=is_same)

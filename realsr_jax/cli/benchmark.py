@@ -4,11 +4,12 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from absl import flags
 from realsr_jax.benchmark.cases import TASKS, make_cases
 from realsr_jax.benchmark.session import OURS, Side, SideError, Timing, run_case
 from realsr_jax.cli import command
+from realsr_jax.files import write_atomically
 from realsr_jax.weights import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ realsr-benchmark: speed and memory of the four networks at full size, beside PyT
   realsr-benchmark --networks=edsr --tasks=tile --sides=realsr_jax
 
 The sides run in turn, each in a process of its own, with the same weights and inputs, and their results are
-compared. PyTorch's sides need PyTorch and a clone of the repository; without these the first side runs alone.
+compared. PyTorch's sides need PyTorch and a clone of the repository, installed with "pip install -e ."; without these
+the first side runs alone.
 
   --sides=NAMES         realsr_jax; best: PyTorch with channels_last, inference mode, all threads, on GPUs
                         bfloat16 by autocast and torch.compile; published: float32, NCHW, gathered dynamic
@@ -107,24 +110,25 @@ def _main(values: flags.FlagValues) -> int:
     sides = _find_sides(values.sides)
     machine = _describe_machine(jax.local_devices()[0].device_kind if on_gpu else None)
     command.say(f"{', '.join(machine.values())}; {dtype}; medians of {values.repeats} after a first run\n")
-    results, is_good = _run_cases(cases, sides, photo, values.repeats)
-    if json_path is not None:
-        from realsr_jax.files import write_atomically
-
-        document = {"machine": machine, "dtype": dtype, "repeats": values.repeats, "cases": results}
-        write_atomically(json_path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    results, is_good = [], True
+    for result, is_case_good in _run_cases(cases, sides, photo, values.repeats):
+        results.append(result)
+        is_good = is_good and is_case_good
+        if json_path is not None:
+            document = {"machine": machine, "dtype": dtype, "repeats": values.repeats, "cases": results}
+            write_atomically(json_path, json.dumps(document, indent=2, allow_nan=False) + "\n")
     return 0 if is_good else 1
 
 
 def _run_cases(
     cases: Sequence["Case"], sides: Sequence[Side], photo: "np.ndarray", repeats: int
-) -> tuple[list[dict[str, Any]], bool]:
-    """Prints the table row by row; returns what the JSON file says of each case, and whether all is well."""
-    results, is_good, peak = [], True, 0.0
+) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Prints the table row by row; yields what the JSON file says of each case, and whether all is well."""
+    peak = 0.0
     command.say(_row(_HEADER) + "\n" + _row(["---"] * len(_HEADER)))
     with tempfile.TemporaryDirectory(prefix="realsr-benchmark-") as folder:
         for case in cases:
-            able = list(sides)
+            able, is_good = list(sides), True
             timings: dict[str, Timing] = {}
             while able and not timings:
                 try:
@@ -143,10 +147,15 @@ def _run_cases(
             sides_json = {
                 name: dataclasses.asdict(timing)
                 | {"median": timing.median, "compile_seconds": timing.compile_seconds}
+                | {"difference": _finite(timing.difference)}
                 for name, timing in timings.items()
             }
-            results.append({"case": case.label, **dataclasses.asdict(case), "sides": sides_json})
-    return results, is_good
+            yield {"case": case.label, **dataclasses.asdict(case), "sides": sides_json}, is_good
+
+
+def _finite(values: Sequence[float] | None) -> list[float | None] | None:
+    """Returns numbers that JSON can hold."""
+    return None if values is None else [value if math.isfinite(value) else None for value in values]
 
 
 def _cells(case: "Case", name: str, timing: Timing, ours: Timing | None, peak: float) -> list[str]:
@@ -177,11 +186,11 @@ def _find_sides(names: Sequence[str]) -> list[Side]:
     peer = _repository() / "tests" / "benchmark_peer.py"
     reason = ""
     if not peer.is_file():
-        reason = "this is no clone of the repository"
+        reason = "it needs a clone of the repository, installed there by pip install -e ."
     elif importlib.util.find_spec("torch") is None:
         reason = "PyTorch is not installed"
     if wanted and reason:
-        command.complain("realsr-benchmark", f"without {' and '.join(wanted)}, as {reason}")
+        command.complain("realsr-benchmark", f"without {' and '.join(wanted)}: {reason}")
     elif wanted:
         sides += [Side(name, (sys.executable, str(peer), name)) for name in wanted]
     if not sides:
@@ -221,10 +230,11 @@ def _describe_machine(gpu: str | None) -> Mapping[str, str]:
             packages[package] = f"{package} {importlib.metadata.version(package)}"
         except importlib.metadata.PackageNotFoundError:
             continue
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = {"gpu": gpu} if gpu else {}
     return (
-        device | {"cpu": f"{cpu} ({cores} cores)", "python": f"Python {platform.python_version()}"} | packages
+        device
+        | {"cpu": f"{cpu} ({command.processors()} cores)", "python": f"Python {platform.python_version()}"}
+        | packages
     )
 
 

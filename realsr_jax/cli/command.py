@@ -114,6 +114,13 @@ def _reworded(error: flags.Error) -> str:
     return " ".join(reason.split())
 
 
+def processors() -> int:
+    """Returns how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def output_file(values: flags.FlagValues, name: str) -> Path | None:
     """Returns the file that a flag names to be written, if it names one.
 

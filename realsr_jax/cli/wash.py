@@ -69,8 +69,8 @@ def _main(values: flags.FlagValues) -> int:
     for name, what in (("lr", "LR images"), ("hr", "HR images"), ("output", "a folder for the results")):
         if not values[name].value:
             raise command.UsageError(f"--{name} is missing: name {what}")
-    if values.keep == 0:
-        raise command.UsageError("--keep=0 keeps nothing; expected a share such as 0.975")
+    if values.keep is not None and not values.keep > 0:  # not a number included
+        raise command.UsageError(f"--keep={values.keep:g} keeps nothing; expected a share such as 0.975")
     limits = _read_limits(values)
     output, align = (command.output_folder(values, name) for name in ("output", "align"))
     assert output is not None
@@ -80,7 +80,7 @@ def _main(values: flags.FlagValues) -> int:
 
     from realsr_jax.wash.results import summarise, write_results
 
-    workers = values.workers or len(os.sched_getaffinity(0))
+    workers = values.workers or command.processors()
     scale = values.scale or _find_scale(pairs)
     if align is not None:
         _check_align(align, pairs)
@@ -116,7 +116,7 @@ def _list_pairs(lr: str, hr: str) -> "tuple[list[Pair], list[str]]":
     for lr_path, hr_path in matched:
         key = keys[hr_path]
         name = hr_path.name if name_of(hr_path) == key else f"{key}{hr_path.suffix}"
-        if name.splitlines() != [name.strip()] or name_of(Path(name)) != key:
+        if name.splitlines() != [name.strip()] or name_of(Path(name)) != key or not name.isprintable():
             problems.append(f"{hr_path}: no list can hold this name; rename it")
         else:
             pairs.append(Pair(name, lr_path, hr_path))
@@ -196,6 +196,11 @@ def _align(
     ]
     for side in ("LR", "HR"):
         (folder / side).mkdir(parents=True, exist_ok=True)
+    kept = {pair.name for pair, *_ in todo}
+    for pair in pairs:  # what was aligned before, and is now clean or beyond help
+        if pair.name not in kept:
+            for side in ("LR", "HR"):
+                (folder / side / f"{Path(pair.name).stem}.png").unlink(missing_ok=True)
     left_out = []
     with _progress(len(todo), 0, "aligning") as bar:
         for problem in run_all(align_files, todo, workers=workers):

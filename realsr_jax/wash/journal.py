@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from realsr_jax.files import write_atomically
 from realsr_jax.wash.figures import Figures
 
 _VERSION: Final = 1  # of the measurements; older ones are made again
@@ -80,23 +79,20 @@ class Journal:
         """
         self._keys = {pair.name: _fingerprint(pair, scale) for pair in pairs}
         lines = _read_lines(path)
-        self._lines = {
-            name: line for name, line in lines.items() if line.get("fingerprint") == self._keys.get(name, "")
-        }
-        # What a kill has cut off, and what no longer holds, is not kept.
-        write_atomically(path, "".join(_to_line(line) for line in self._lines.values()))
+        self._records = {name: lines[key] for name, key in self._keys.items() if key in lines}
         self._file = path.open("a", encoding="utf-8")
+        self._file.write("\n")  # a kill may have cut off the last line
 
     @property
     def records(self) -> dict[str, Record]:
         """All records by name."""
-        return {name: _from_json(line["record"]) for name, line in self._lines.items()}
+        return dict(self._records)
 
     def add(self, record: Record) -> None:
         """Appends a record."""
         line = {"fingerprint": self._keys[record.name], "record": _to_json(record)}
-        self._lines[record.name] = line
-        self._file.write(_to_line(line))
+        self._records[record.name] = record
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -123,23 +119,20 @@ def _fingerprint(pair: Pair, scale: int) -> str:
     return repr((_VERSION, scale, states))
 
 
-def _read_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Reads the lines that are whole, the last of each name."""
+def _read_lines(path: Path) -> dict[str, Record]:
+    """Reads the records that are whole, by fingerprint; what could not be read may have been mended since."""
     if not path.exists():
         return {}
     lines = {}
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
-            _from_json(line["record"])
-            lines[line["record"]["name"]] = line
+            record = _from_json(line["record"])
+            if record.fault != "unreadable":
+                lines[line["fingerprint"]] = record
         except (ValueError, KeyError, TypeError):
             continue
     return lines
-
-
-def _to_line(line: dict[str, Any]) -> str:
-    return json.dumps(line, allow_nan=False) + "\n"
 
 
 def _to_json(record: Record) -> dict[str, Any]:

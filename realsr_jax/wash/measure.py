@@ -52,12 +52,8 @@ def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
     Raises:
         ValueError: if the sizes are not such.
     """
+    check_sizes(lr, hr, scale)
     height, width = lr.shape[:2]
-    if hr.shape[:2] != (height * scale, width * scale):
-        raise ValueError(
-            f"HR is {hr.shape[1]} x {hr.shape[0]} pixels, expected {width * scale} x {height * scale}, "
-            f"{scale} times LR's {width} x {height}"
-        )
     reduced = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else hr
     figures = {"scale": float(scale), **_content_figures(lr, hr)}
     registration = difference = None
@@ -72,6 +68,16 @@ def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
         hr_hash=_hash(hr),
         thumbnail=cv2.resize(_grey(reduced), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).ravel(),
     )
+
+
+def check_sizes(lr: np.ndarray, hr: np.ndarray, scale: int) -> None:
+    """Raises ValueError unless HR is `scale` times as large as LR."""
+    height, width = lr.shape[:2]
+    if hr.shape[:2] != (height * scale, width * scale):
+        raise ValueError(
+            f"HR is {hr.shape[1]} x {hr.shape[0]} pixels, expected {width * scale} x {height * scale}, "
+            f"{scale} times LR's {width} x {height}"
+        )
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

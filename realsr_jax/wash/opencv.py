@@ -3,7 +3,7 @@
 try:
     import cv2
 except ImportError as error:
-    raise RuntimeError("OpenCV is missing; install it with: pip install 'realsr-jax[data]'") from error
+    raise RuntimeError("OpenCV is missing; install it with: pip install opencv-python-headless") from error
 
 __all__ = ["cv2"]
 

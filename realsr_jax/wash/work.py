@@ -16,7 +16,7 @@ import numpy as np
 from realsr_jax.images import ImageError, Metadata, Photo, read_photo, write_photo
 from realsr_jax.wash.align import align_pair
 from realsr_jax.wash.journal import Pair, Record
-from realsr_jax.wash.measure import Measured, measure_pair
+from realsr_jax.wash.measure import Measured, check_sizes, measure_pair
 from realsr_jax.wash.opencv import cv2
 from realsr_jax.wash.sheet import Entry
 from realsr_jax.wash.verdict import CORRECTABLE, Limits, Verdict, judge
@@ -59,6 +59,9 @@ def run_all(
     Raises:
         RuntimeError: if a process dies or has too little memory.
     """
+    # A process for each core has no use for a library's threads.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
     # Forking is no choice beside the threads of whatever this process has imported.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(max(1, min(workers, len(arguments))), context, _start_worker)
@@ -115,12 +118,18 @@ def measure_files(pair: Pair, scale: int) -> Record:
     try:
         lr, hr = _read(pair.lr), _read(pair.hr)
     except ImageError as error:
-        return Record(**known, fault="unreadable", problem=" ".join(str(error).split()))
+        return Record(**known, fault="unreadable", problem=_in_a_line(error))
     known |= {"lr_size": lr.shape[1::-1], "hr_size": hr.shape[1::-1]}
     try:
-        measured = measure_pair(lr, hr, scale)
+        check_sizes(lr, hr, scale)
     except ValueError as error:
         return Record(**known, fault="sizes", problem=str(error))
+    try:
+        measured = measure_pair(lr, hr, scale)
+    except (cv2.error, ValueError, MemoryError) as error:
+        return Record(
+            **known, fault="unreadable", problem=f"{pair.hr}: cannot be measured ({_in_a_line(error)})"
+        )
     thumbnail = np.clip(np.rint(measured.thumbnail), 0, 255).astype(np.uint8).tobytes()
     return Record(
         **known,
@@ -129,6 +138,10 @@ def measure_files(pair: Pair, scale: int) -> Record:
         hr_hash=measured.hr_hash,
         thumbnail=thumbnail,
     )
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def align_files(pair: Pair, scale: int, faults: frozenset[str], limits: Limits, folder: Path) -> str:
@@ -148,6 +161,9 @@ def align_files(pair: Pair, scale: int, faults: frozenset[str], limits: Limits, 
         ImageError: if it cannot be written.
     """
     assert faults <= CORRECTABLE
+    targets = [folder / side / f"{Path(pair.name).stem}.png" for side in ("LR", "HR")]
+    for target in targets:  # an earlier result, which may not hold any more
+        target.unlink(missing_ok=True)
     lr, hr = _read(pair.lr), _read(pair.hr)
     measured = measure_pair(lr, hr, scale)
     aligned = align_pair(lr, hr, scale, measured, colours=bool(faults & {"gain", "ratio"}))
@@ -156,9 +172,8 @@ def align_files(pair: Pair, scale: int, faults: frozenset[str], limits: Limits, 
     verdict = judge(measure_pair(*aligned, scale).figures, limits)
     if not verdict.is_clean:
         return f"{pair.name}: even aligned, {verdict.reason}"
-    for side, image in zip(("LR", "HR"), aligned, strict=True):
-        photo = Photo(np.ascontiguousarray(image), None, False, Metadata(), "PNG")
-        write_photo(photo, folder / side / f"{Path(pair.name).stem}.png")
+    for target, image in zip(targets, aligned, strict=True):
+        write_photo(Photo(np.ascontiguousarray(image), None, False, Metadata(), "PNG"), target)
     return ""
 
 
