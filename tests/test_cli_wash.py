@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,31 @@ def test_resumes_and_judges_anew_without_measuring(capsys):
     assert not listed()
 
 
+def test_what_was_measured_is_not_lost_to_other_command_lines(capsys):
+    for number in range(2):
+        save_pair(number, number)
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 0
+    assert run("--lr=lr", "--hr=hr", "--output=out", "--scale=4") == 0  # no pair has these sizes
+    assert run("--lr=lr/*_LR.png", "--hr=hr/*.png", "--output=out") == 0
+    capsys.readouterr()
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 0
+    assert "measured" not in capsys.readouterr().out
+    assert listed() == ["0.png", "1.png"]
+
+
+def test_unreadable_files_are_read_again(capsys):
+    save_pair("0", 0)
+    whole = Path("lr/0_LR.png").read_bytes()
+    state = Path("lr/0_LR.png").stat()
+    Path("lr/0_LR.png").write_bytes(bytes(len(whole)))
+    os.utime("lr/0_LR.png", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert run("--lr=lr", "--hr=hr", "--output=out", "--scale=2") == 1
+    Path("lr/0_LR.png").write_bytes(whole)
+    os.utime("lr/0_LR.png", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 0
+    assert listed() == ["0.png"]
+
+
 def test_keep():
     for number in range(4):
         save_pair(number, number, *(("shift", 1 + number) if number % 2 else ()))
@@ -201,7 +227,9 @@ def test_missing_opencv_is_named(tmp_path):
             [sys.executable, "-c", code, *args], capture_output=True, text=True, check=False
         )
         assert done.returncode == status, done.stderr
-    assert done.stderr == "realsr-wash: OpenCV is missing; install it with: pip install 'realsr-jax[data]'\n"
+    assert (
+        done.stderr == "realsr-wash: OpenCV is missing; install it with: pip install opencv-python-headless\n"
+    )
 
 
 def test_records_are_json():

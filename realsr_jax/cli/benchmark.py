@@ -34,8 +34,8 @@ realsr-benchmark: speed and memory of the four networks at full size, beside PyT
   realsr-benchmark --networks=edsr --tasks=tile --sides=realsr_jax
 
 The sides run in turn, each in a process of its own, with the same weights and inputs, and their results are
-compared. PyTorch's sides need PyTorch and a clone of the repository, installed with "pip install -e ."; without these
-the first side runs alone.
+compared. PyTorch's sides need PyTorch and a clone of the repository, installed with "pip install -e .";
+without these the first side runs alone.
 
   --sides=NAMES         realsr_jax; best: PyTorch with channels_last, inference mode, all threads, on GPUs
                         bfloat16 by autocast and torch.compile; published: float32, NCHW, gathered dynamic

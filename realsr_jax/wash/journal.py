@@ -70,8 +70,8 @@ class Journal:
 
         Args:
             path: the file; made if there is none.
-            pairs: what is to be measured. Records of these pairs, if neither their files nor the scale have
-                changed since, are kept.
+            pairs: what is to be measured. Records of these pairs hold if neither their files nor the scale
+                have changed since.
             scale: HR's size over LR's.
 
         Raises:
@@ -80,8 +80,10 @@ class Journal:
         self._keys = {pair.name: _fingerprint(pair, scale) for pair in pairs}
         lines = _read_lines(path)
         self._records = {name: lines[key] for name, key in self._keys.items() if key in lines}
+        is_cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
         self._file = path.open("a", encoding="utf-8")
-        self._file.write("\n")  # a kill may have cut off the last line
+        if is_cut_off:  # by a kill, in the last line
+            self._file.write("\n")
 
     @property
     def records(self) -> dict[str, Record]:
