@@ -36,8 +36,9 @@ Data sets (one of TFDS, stored as array_record without TensorFlow, for the train
   --data_dir=DIR        where data sets are stored, by default that of TFDS
 
   Every image is decoded once and its size compared with its partner's; all that is wrong is listed. The data
-  set appears complete or not at all. The same command continues an interrupted or failed run, and makes
-  nothing again that is finished (in shards of 100 pairs) unless its images changed.
+  set appears complete or not at all. The same command continues an interrupted or failed run, and makes no
+  shard of 100 pairs again that is finished, unless its images changed. A complete data set is kept as it is;
+  to make it again, remove its folder.
 
 LR images (8-bit PNG files with the names of the HR images; as MATLAB's imresize, values are rounded half up)
   --make_lr=N           the scale

@@ -79,7 +79,14 @@ def prepare(
                 threads = min(os.cpu_count() or 1, _MAX_THREADS)
                 build(builder, splits, threads=threads, progress=progress, report=report)
                 is_new = True
-    counts = _count(target)
+    info = tfds.builder_from_directory(target).info
+    formats = sorted(format.value for format in info.available_file_formats())
+    if "array_record" not in formats:
+        raise DataError(
+            f"{target}: stored as {' and '.join(formats)}, not as array_record; "
+            "remove this folder and start again"
+        )
+    counts = {name: split.num_examples for name, split in info.splits.items()}
     for split, expected in builder.expected_counts(published).items():
         if counts.get(split) != expected:
             raise DataError(
@@ -95,9 +102,3 @@ def _make_builder(dataset: str, data_dir: str) -> PairBuilder:
         raise DataError(f"{dataset}: no such data set, only {', '.join(TFDS_NAMES)}")
     name, config = TFDS_NAMES[dataset].split("/")
     return _BUILDERS[name](config=config, data_dir=data_dir or None, file_format="array_record")
-
-
-def _count(folder: Path) -> dict[str, int]:
-    """Returns the number of pairs in each split of a data set."""
-    splits = tfds.builder_from_directory(folder).info.splits
-    return {name: split.num_examples for name, split in splits.items()}
