@@ -83,7 +83,7 @@ def draw(sizes, tiles, ensembles) -> Figure:
     ):
         seconds, peaks = zip(*results, strict=True)
         ax.plot(range(len(seconds)), seconds, "o-", color="C0")
-        ax.set_yscale("log")
+        ax.set_yscale("log") if ticks is SIZES else ax.set_ylim(0, 1.1 * max(seconds))
         ax.set_xticks(range(len(seconds)), map(str, ticks))
         ax.set_xlabel(title)
         ax.set_ylabel("seconds", color="C0")
