@@ -80,6 +80,11 @@ class Photo:
         """Returns the colours as networks take them: [h, w, 3], 0..255, uint8 or (of 16 bits) float32."""
         return _to_255(self.rgb)
 
+    def rgb_8_bit(self) -> np.ndarray:
+        """Returns the colours as uint8 [h, w, 3]; 16 bits are rounded."""
+        colours = self.network_input()
+        return colours if colours.dtype == np.uint8 else np.rint(colours).astype(np.uint8)
+
     def network_alpha(self) -> np.ndarray | None:
         """Returns the opacity in the same way: [h, w], 0..255, uint8 or float32, or None."""
         return None if self.alpha is None else _to_255(self.alpha)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from realsr_jax.config import ModelConfig, ModelRun, Tiling
+from realsr_jax.config import ModelConfig, Tiling
 from realsr_jax.configs import aim2020_testset  # pyright: ignore[reportMissingImports]
 from realsr_jax.weights import ARCHITECTURES
 
@@ -66,17 +66,8 @@ class Case:
     @property
     def ensemble(self) -> tuple[Sequence[Tiling], bool]:
         """Tilings, and whether flips and transposes are averaged, as published for the network."""
-        return published_ensemble(self.network)
-
-
-def published_ensemble(network: str) -> tuple[Sequence[Tiling], bool]:
-    """Returns a network's tilings in the published test-set run, and whether it averages flips."""
-
-    def is_of_network(run: ModelRun) -> bool:
-        return Path(run.weights).name == network
-
-    run = next(filter(is_of_network, aim2020_testset.get_config().runs))
-    return run.tilings, run.self_ensemble
+        run = next(run for run in aim2020_testset.get_config().runs if Path(run.weights).name == self.network)
+        return run.tilings, run.self_ensemble
 
 
 def make_cases(
@@ -100,17 +91,12 @@ def make_cases(
             product, tile, photo, batch = 2048, 160, (320, 480), 4
         case _:
             product, tile, photo, batch = 2048, 96, (96, 96), 1
+    sizes: dict[Task, tuple[int, int]] = {"tile": (tile, tile), "photo": photo, "step": (128, 128)}
     cases = [Case("product", "", (product, product), dtype=dtype, on_gpu=on_gpu)]
     for task in TASKS:
-        if task not in tasks:
-            continue
-        for network in networks if is_full or task == "tile" else networks[:1]:
-            match task:
-                case "tile":
-                    case = Case(task, network, (tile, tile), dtype=dtype, on_gpu=on_gpu)
-                case "photo":
-                    case = Case(task, network, photo, dtype=dtype, on_gpu=on_gpu)
-                case _:
-                    case = Case(task, network, (128, 128), batch=batch, dtype=dtype, on_gpu=on_gpu)
-            cases.append(case)
+        if task in tasks:
+            cases += [
+                Case(task, network, sizes[task], batch if task == "step" else 1, dtype, on_gpu)
+                for network in (networks if is_full or task == "tile" else networks[:1])
+            ]
     return cases

@@ -88,7 +88,7 @@ class Timing:
 class _Worker:
     """A side's process."""
 
-    def __init__(self, side: Side, case: Case, folder: Path):
+    def __init__(self, side: Side, case: Case):
         self._side, self._case = side, case
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the process
         # Compilation is measured, so neither side may find what it compiled before.
@@ -105,7 +105,6 @@ class _Worker:
             text=True,
             env=environment,
         )
-        self._first_line = json.dumps({"case": dataclasses.asdict(case), "folder": str(folder)})
 
     def __enter__(self) -> Self:
         return self
@@ -118,9 +117,9 @@ class _Worker:
             self._process.communicate()
         self._errors.close()
 
-    def make_ready(self) -> None:
-        """Waits until the side can run the case."""
-        self.ask(self._first_line)
+    def make_ready(self, folder: Path) -> None:
+        """Tells the side its case, whose files lie in a folder, and waits until it can run it."""
+        self.ask(json.dumps({"case": dataclasses.asdict(self._case), "folder": str(folder)}))
 
     def ask(self, request: str) -> dict[str, float]:
         """Sends a line and returns the answer."""
@@ -163,9 +162,9 @@ def run_case(
         networks.write_weights(case.model_config, weights)
     flops = networks.count_flops(case)
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_Worker(side, case, folder)) for side in sides]
+        workers = [stack.enter_context(_Worker(side, case)) for side in sides]
         for worker in workers:
-            worker.make_ready()
+            worker.make_ready(folder)
         first = [worker.ask("run")["seconds"] for worker in workers]
         rounds = [[worker.ask("run")["seconds"] for worker in workers] for _ in range(repeats)]
         peaks = [int(worker.ask("finish")["peak_bytes"]) for worker in workers]

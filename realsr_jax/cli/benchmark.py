@@ -211,8 +211,7 @@ def _read_photo(path: str | None) -> "np.ndarray":
     default = _repository() / "tests" / "data" / "readme" / "cat.png"
     if path is None and not default.is_file():
         return np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-    pixels = read_photo(default if path is None else os.path.expanduser(path)).network_input()
-    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+    return read_photo(default if path is None else os.path.expanduser(path)).rgb_8_bit()
 
 
 def _describe_machine(gpu: str | None) -> Mapping[str, str]:

@@ -16,7 +16,6 @@ from realsr_jax.cli.photo_jobs import silent_pillow
 from realsr_jax.cli.report import terminal_width
 
 _NAME: Final = "realsr-prepare"
-_MAX_THREADS: Final = 16
 
 _HELP = """\
 realsr-prepare: builds data sets for training, or makes LR images by MATLAB's bicubic rule.
@@ -137,6 +136,7 @@ def _make_lr(values: flags.FlagValues) -> int:
     _check_folder(values.hr, "hr")
     command.output_folder(values, "lr")
 
+    from realsr_jax.data.checking import n_threads
     from realsr_jax.data.lr_images import LrJob, LrResult, make_lr_images, plan_lr_images
 
     jobs = plan_lr_images(hr, lr)
@@ -152,9 +152,8 @@ def _make_lr(values: flags.FlagValues) -> int:
             _complain(line)
         bar.update(1)
 
-    threads = min(os.cpu_count() or 1, _MAX_THREADS)
     with bar:
-        make_lr_images(todo, scale=values.make_lr, border=values.border, threads=threads, report=report)
+        make_lr_images(todo, scale=values.make_lr, border=values.border, threads=n_threads(), report=report)
     kept = f", {len(jobs) - len(todo)} existed already" if len(todo) < len(jobs) else ""
     failed = f", {n_failed} failed" if n_failed else ""
     command.say(

@@ -10,7 +10,7 @@ import numpy as np
 from realsr_jax import evaluation
 from realsr_jax.cli.command import UsageError, complain, say
 from realsr_jax.cli.image_pairs import ImagePair
-from realsr_jax.evaluation import Column, Evaluation, ImageResult, Scores, fit_hr, score, to_8_bit
+from realsr_jax.evaluation import Column, Evaluation, ImageResult, Scores, fit_hr, score
 from realsr_jax.images import ImageError, Photo, read_photo
 from realsr_jax.report_page import Pictures, ReportPage
 
@@ -145,7 +145,7 @@ def _read(path: Path) -> Photo:
 
 def _pixels(photo: Photo) -> np.ndarray:
     """Returns the colours, uint8 [h, w, 3]."""
-    return to_8_bit(photo.network_input())
+    return photo.rgb_8_bit()
 
 
 def _size(image: np.ndarray) -> str:

@@ -1,16 +1,19 @@
 """Reading every pair once, to find out which can be used."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
 from realsr_jax.data.entries import DataError, Entry, Images
 from realsr_jax.images import ImageError
+
+_MAX_THREADS: Final = 16
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -97,6 +100,11 @@ def load_all(entries: Sequence[Entry], scale: int, threads: int) -> Iterator[Ima
         In order, the images of each, or a line on why they cannot be used.
     """
     return in_threads(partial(load_pair, scale=scale), entries, threads)
+
+
+def n_threads() -> int:
+    """Returns how many threads decode images where nobody asks for a number."""
+    return min(os.cpu_count() or 1, _MAX_THREADS)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from realsr_jax.data.imresize import imresize
-from realsr_jax.images import ImageError, Photo, read_photo
+from realsr_jax.images import ImageError, read_photo
 
 _SHOWN: Final = 20
 
@@ -127,14 +127,8 @@ def crop_to_multiple(image: np.ndarray, path: Path, scale: int) -> np.ndarray:
     return image[:height, :width]
 
 
-def to_8_bits(photo: Photo) -> np.ndarray:
-    """Returns the colours of a photo as uint8 [h, w, 3]; 16 bits are rounded."""
-    image = photo.network_input()
-    return image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)
-
-
 def _read(path: Path) -> np.ndarray:
-    return to_8_bits(read_photo(path))
+    return read_photo(path).rgb_8_bit()
 
 
 def _size(image: np.ndarray) -> str:

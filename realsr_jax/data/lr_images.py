@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from realsr_jax.data.checking import in_threads
-from realsr_jax.data.entries import DataError, crop_to_multiple, to_8_bits
+from realsr_jax.data.entries import DataError, crop_to_multiple
 from realsr_jax.data.imresize import imresize
 from realsr_jax.images import ImageError, Photo, find_photos, read_photo, write_photo
 
@@ -96,7 +96,7 @@ def _make(job: LrJob, *, scale: int, border: str) -> LrResult:
     """Makes an LR image, or says in one line why not."""
     try:
         photo = read_photo(job.hr)
-        hr = crop_to_multiple(to_8_bits(photo), job.hr, scale)
+        hr = crop_to_multiple(photo.rgb_8_bit(), job.hr, scale)
         lr = imresize(hr[..., :1] if photo.is_grey else hr, Fraction(1, scale), border=border)
         result = Photo(
             rgb=lr.repeat(3, axis=-1) if photo.is_grey else lr,

@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Final, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
-from realsr_jax.data.checking import Readable, check_files
+from realsr_jax.data.checking import Readable, check_files, n_threads
 from realsr_jax.data.entries import DataError, Entry, Images
 from realsr_jax.data.sources import list_entries
 from realsr_jax.data.store import open_store
 from realsr_jax.training_config import Source
-
-_MAX_THREADS: Final = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +151,7 @@ def _open_images(
     entries: Sequence[Entry], scale: int, decoded_dir: str, workers: int, progress: Callable[[int], None]
 ) -> Readable:
     """Opens the store of a data set, or its files if nothing may be stored."""
-    threads = workers or min(os.cpu_count() or 1, _MAX_THREADS)
+    threads = workers or n_threads()
     if decoded_dir == "none":
         return check_files(entries, scale, threads=threads, progress=progress)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

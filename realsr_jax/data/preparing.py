@@ -9,16 +9,17 @@ from typing import Final
 import tensorflow_datasets as tfds
 
 from realsr_jax.data.aim_real_sr import AimRealSr
+from realsr_jax.data.checking import n_threads
 from realsr_jax.data.div2k import Div2k
 from realsr_jax.data.entries import DataError
 from realsr_jax.data.pair_builder import PUBLISHED, PairBuilder, build
 from realsr_jax.data.store import locked
 from realsr_jax.data.tfds_names import TFDS_NAMES
+from realsr_jax.data.tfds_source import check_format
 
 __all__ = ["PUBLISHED", "Prepared", "prepare"]
 
 _BUILDERS: Final[dict[str, type[PairBuilder]]] = {"aim_real_sr": AimRealSr, "div2k": Div2k}
-_MAX_THREADS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,10 @@ def prepare(
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.with_name(f".{target.name}.lock")):
             if not target.exists():  # or another process was faster
-                threads = min(os.cpu_count() or 1, _MAX_THREADS)
-                build(builder, splits, threads=threads, progress=progress, report=report)
+                build(builder, splits, threads=n_threads(), progress=progress, report=report)
                 is_new = True
     info = tfds.builder_from_directory(target).info
-    formats = sorted(format.value for format in info.available_file_formats())
-    if "array_record" not in formats:
-        raise DataError(
-            f"{target}: stored as {' and '.join(formats)}, not as array_record; "
-            "remove this folder and start again"
-        )
+    check_format(info, str(target), "remove this folder and start again")
     counts = {name: split.num_examples for name, split in info.splits.items()}
     for split, expected in builder.expected_counts(published).items():
         if counts.get(split) != expected:

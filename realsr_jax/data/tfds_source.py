@@ -81,15 +81,17 @@ def _check(builder: tfds.core.DatasetBuilder, source: Tfds, scale: int) -> None:
         raise DataError(
             f"{source.name}: no image feature {' and '.join(missing)}, only {', '.join(sorted(features))}"
         )
-    formats = sorted(format.value for format in builder.info.available_file_formats())
-    if "array_record" not in formats:
-        raise DataError(
-            f"{source.name}: stored as {' and '.join(formats)}, not as array_record; remove "
-            f"{builder.data_path} and {_how_to_prepare(source)}"
-        )
+    check_format(builder.info, source.name, f"remove {builder.data_path} and {_how_to_prepare(source)}")
     named = re.search(r"(?:^|_)x(\d+)(?:_|$)", builder.info.config_name or "")
     if named and int(named[1]) != scale:
         raise DataError(f"{source.name}: pairs of scale {named[1]}, but the network's scale is {scale}")
+
+
+def check_format(info: tfds.core.DatasetInfo, name: str, remedy: str) -> None:
+    """Raises DataError, which says what to do, unless a data set can be read in any order."""
+    formats = sorted(format.value for format in info.available_file_formats())
+    if "array_record" not in formats:
+        raise DataError(f"{name}: stored as {' and '.join(formats)}, not as array_record; {remedy}")
 
 
 def _count(builder: tfds.core.DatasetBuilder, source: Tfds) -> int:
@@ -132,10 +134,9 @@ def _decode(data: bytes, where: str) -> np.ndarray:
         path = Path(folder) / "image"
         path.write_bytes(data)
         try:
-            image = read_photo(path).network_input()
+            return read_photo(path).rgb_8_bit()
         except ImageError as error:
             raise ImageError(f"{where}: {str(error).removeprefix(f'{path}: ')}") from error
-    return image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8)
 
 
 def _first_line(error: Exception) -> str:

@@ -52,7 +52,8 @@ def choose_shown(verdicts: Sequence[Verdict], count: int) -> list[int]:
     """Returns the indices of the worst pairs and then of those nearest to the limits, up to `count` each."""
     order = sorted(range(len(verdicts)), key=lambda index: -verdicts[index].severity)
     worst = [index for index in order if not verdicts[index].is_clean][:count]
-    rest = [index for index in order if index not in set(worst)]
+    shown = set(worst)
+    rest = [index for index in order if index not in shown]
     borderline = sorted(rest, key=lambda index: abs(math.log(max(verdicts[index].severity, 1e-6))))
     return worst + borderline[:count]
 

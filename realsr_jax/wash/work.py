@@ -205,8 +205,7 @@ def make_entry(pair: Pair, scale: int, verdict: Verdict) -> Entry | None:
 
 def _read(path: Path) -> np.ndarray:
     """Reads an image as uint8 [h, w, 3]."""
-    image = read_photo(path).network_input()
-    return np.ascontiguousarray(image if image.dtype == np.uint8 else np.rint(image).astype(np.uint8))
+    return np.ascontiguousarray(read_photo(path).rgb_8_bit())
 
 
 def _shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
