@@ -10,8 +10,9 @@ Expected: the published code gives no figure for this stage.
 
 import dataclasses
 
-from realsr_jax.configs.deep_oaddet_aim import get_config as previous_stage  # pyright: ignore[reportMissingImports]
-from realsr_jax.training_config import Aim, TrainConfig
+from realsr_jax.configs.deep_oaddet_aim import get_config as previous_stage
+from realsr_jax.data.sources import Aim
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config() -> TrainConfig:

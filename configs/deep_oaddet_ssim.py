@@ -11,8 +11,10 @@ Expected: the published code gives no figure for this stage.
 
 import dataclasses
 
-from realsr_jax.configs.deep_oaddet_aim import get_config as second_stage  # pyright: ignore[reportMissingImports]
-from realsr_jax.training_config import SSIM, StepDecay, TrainConfig, Weighted
+from realsr_jax.configs.deep_oaddet_aim import get_config as second_stage
+from realsr_jax.losses import SSIM, Weighted
+from realsr_jax.train.optimizers import StepDecay
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config() -> TrainConfig:

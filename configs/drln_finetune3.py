@@ -9,9 +9,9 @@ Expected: the published code gives no figure for this stage.
 
 import dataclasses
 
-from realsr_jax.config import DRLNConfig
-from realsr_jax.configs.edsr_finetune3 import get_config as stage_of_edsr  # pyright: ignore[reportMissingImports]
-from realsr_jax.training_config import TrainConfig
+from realsr_jax.models.drln import DRLNConfig
+from realsr_jax.configs.edsr_finetune3 import get_config as stage_of_edsr
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config() -> TrainConfig:

@@ -8,8 +8,10 @@ Cost: 300,000 steps of 24 patches of 128x128; not measured here.
 Expected: the published code gives no figure for this stage.
 """
 
-from realsr_jax.config import EDSRConfig
-from realsr_jax.training_config import Aim, StepDecay, TrainConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.data.sources import Aim
+from realsr_jax.train.optimizers import StepDecay
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config() -> TrainConfig:

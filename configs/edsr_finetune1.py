@@ -9,8 +9,9 @@ Expected: the published code gives no figure for this stage.
 
 import dataclasses
 
-from realsr_jax.configs.edsr_aim import get_config as previous_stage  # pyright: ignore[reportMissingImports]
-from realsr_jax.training_config import StepDecay, TrainConfig
+from realsr_jax.configs.edsr_aim import get_config as previous_stage
+from realsr_jax.train.optimizers import StepDecay
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config() -> TrainConfig:

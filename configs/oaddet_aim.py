@@ -7,8 +7,10 @@ Cost: 600,000 steps of 32 patches of 128x128; not measured here.
 Expected: the published code gives no figure for this stage.
 """
 
-from realsr_jax.config import OADDetConfig
-from realsr_jax.training_config import Aim, StepDecay, TrainConfig
+from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.data.sources import Aim
+from realsr_jax.train.optimizers import StepDecay
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config() -> TrainConfig:

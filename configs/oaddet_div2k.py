@@ -6,8 +6,10 @@ Cost: 300,000 steps of 32 patches of 96x96; not measured here.
 Expected: the published code gives no figure for this stage.
 """
 
-from realsr_jax.config import OADDetConfig
-from realsr_jax.training_config import Div2k, StepDecay, TrainConfig
+from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.data.sources import Div2k
+from realsr_jax.train.optimizers import StepDecay
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config() -> TrainConfig:

@@ -6,8 +6,10 @@ Cost: 600 steps of 8 patches of 64x64.
 Expected: the score rises from epoch to epoch, when measured from 0.650 to 0.682; trial_ssim starts from here.
 """
 
-from realsr_jax.config import EDSRConfig
-from realsr_jax.training_config import Cosine, HrFolder, TrainConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.train.optimizers import Cosine
+from realsr_jax.data.sources import HrFolder
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config() -> TrainConfig:

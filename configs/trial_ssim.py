@@ -10,8 +10,10 @@ Expected: SSIM rises more than with L1 and PSNR falls a little; the score need n
 
 import dataclasses
 
-from realsr_jax.configs.trial_l1 import get_config as first_stage  # pyright: ignore[reportMissingImports]
-from realsr_jax.training_config import SSIM, StepDecay, TrainConfig, Weighted
+from realsr_jax.configs.trial_l1 import get_config as first_stage
+from realsr_jax.losses import SSIM, Weighted
+from realsr_jax.train.optimizers import StepDecay
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config() -> TrainConfig:

@@ -11,12 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelConfig, OADDetConfig
+from realsr_jax.models.deep_oaddet import DeepOADDetConfig
+from realsr_jax.models.drln import DRLNConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.models.network import ModelConfig
+from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.models import build_model
 from realsr_jax.weights import ARCHITECTURES
 
-from .pickle_machine import CheckpointError, quote
-from .rules import mean_shift_forms, rules_for
+from realsr_jax.convert.pickle_reader import CheckpointError, quote
+from realsr_jax.convert.rules import mean_shift_forms, rules_for
 
 StateDict = Mapping[str, np.ndarray]
 

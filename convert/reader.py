@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .pickle_machine import CheckpointError, Global, Opaque, expect, load_pickle, quote
-from .safetensors import is_safetensors, read_safetensors
-from .torch_objects import TensorView, TorchVocabulary, read_tensor
+from realsr_jax.convert.pickle_reader import CheckpointError, Global, Opaque, expect, load_pickle, quote
+from realsr_jax.convert.safetensors import is_safetensors, read_safetensors
+from realsr_jax.convert.torch_objects import TensorView, TorchVocabulary, read_tensor
 
 __all__ = ["CheckpointError", "read_state_dict", "unwrap"]
 

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelConfig, OADDetConfig
-from realsr_jax.layers import RGB_MEAN, UNIT_RGB_MEAN, upsampling_steps
+from realsr_jax.models.deep_oaddet import DeepOADDetConfig
+from realsr_jax.models.drln import DRLNConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.models.network import ModelConfig
+from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.models.layers import RGB_MEAN, UNIT_RGB_MEAN, upsampling_steps
 from realsr_jax.models.drln import GROUPS
 
 

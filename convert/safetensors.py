@@ -6,8 +6,8 @@ import math
 import ml_dtypes
 import numpy as np
 
-from .pickle_machine import CheckpointError, expect, quote
-from .torch_objects import MAX_DIMENSIONS
+from realsr_jax.convert.pickle_reader import CheckpointError, expect, quote
+from realsr_jax.convert.torch_objects import MAX_DIMENSIONS
 
 _MAX_HEADER = 100_000_000
 

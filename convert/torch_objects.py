@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from .pickle_machine import CheckpointError, Global, Opaque, expect, quote, update_mapping
+from realsr_jax.convert.pickle_reader import CheckpointError, Global, Opaque, expect, quote, update_mapping
 
 MAX_DIMENSIONS = 64
 """As many as an array of NumPy can have."""

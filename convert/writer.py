@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .safetensors import SAFETENSORS_DTYPES
-from .torch_objects import STORAGE_DTYPES
+from realsr_jax.convert.safetensors import SAFETENSORS_DTYPES
+from realsr_jax.convert.torch_objects import STORAGE_DTYPES
 
 _ALIGNMENT = 64
 _ORDERED_DICT = b"ccollections\nOrderedDict\n)R"

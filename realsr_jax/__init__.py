@@ -5,22 +5,14 @@ training, evaluation and inference. They are imported on first use, so that the 
 """
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from realsr_jax import losses, metrics, ops
-    from realsr_jax.upscaler import Upscaler, load_upscaler
+    from realsr_jax.upscale.upscaler import Upscaler, load_upscaler
 
 __all__ = ["Upscaler", "load_upscaler", "losses", "metrics", "ops"]
-__version__ = "0.1.0"
-
-# Python started in the root of a checkout imports this package from there, whatever is installed; configs/
-# and convert/, which an installation puts into the package, then stand beside it.
-_root = Path(__file__).resolve().parent.parent
-if (_root / "convert" / "__main__.py").is_file():
-    __path__.append(str(_root))
-
+__version__ = "0.2.0"
 
 def __dir__() -> list[str]:
     return [*globals(), *__all__]
@@ -30,5 +22,5 @@ def __getattr__(name: str) -> Any:
     if name in ("losses", "metrics", "ops"):
         return importlib.import_module(f"realsr_jax.{name}")
     if name in ("Upscaler", "load_upscaler"):
-        return getattr(importlib.import_module("realsr_jax.upscaler"), name)
+        return getattr(importlib.import_module("realsr_jax.upscale.upscaler"), name)
     raise AttributeError(f"module 'realsr_jax' has no attribute {name!r}")

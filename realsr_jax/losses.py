@@ -1,7 +1,11 @@
-"""Training losses: means over images [n, h, w, c] or [h, w, c] with values 0..255."""
+"""Training losses: means over images [n, h, w, c] or [h, w, c] with values 0..255.
 
+The functions compute them; a class for each, with its parameters as fields, names it in a configuration.
+"""
+
+import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +15,8 @@ from jax.typing import ArrayLike
 
 WINDOW_SIZE = 11
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+# Halving rounds up, so one pixel more than `WINDOW_SIZE - 1` doubled is enough.
+MS_SSIM_SMALLEST = (WINDOW_SIZE - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
@@ -114,9 +120,7 @@ def ms_ssim_loss(sr: ArrayLike, hr: ArrayLike) -> jax.Array:
     Source:
         Wang et al., "Multi-scale Structural Similarity for Image Quality Assessment", 2003, equation 7.
     """
-    # Halving rounds up, so one pixel more than `WINDOW_SIZE - 1` doubled is enough.
-    smallest = (WINDOW_SIZE - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
-    sr, hr = _image_batches(sr, hr, smallest=smallest)
+    sr, hr = _image_batches(sr, hr, smallest=MS_SSIM_SMALLEST)
     product = jnp.ones(())
     for level, weight in enumerate(MS_SSIM_WEIGHTS):
         if level > 0:
@@ -126,6 +130,90 @@ def ms_ssim_loss(sr: ArrayLike, hr: ArrayLike) -> jax.Array:
         term = (similarity if is_last else contrast).mean((1, 2))
         product *= _clipped_power(term, weight)
     return 1 - product.mean()
+
+
+class Loss:
+    """Base of the losses that a configuration can name.
+
+    Attributes:
+        smallest_patch: side of the smallest HR patch, in pixels, that the loss takes.
+    """
+
+    smallest_patch: ClassVar[int] = 1
+
+    def __call__(self, sr: jax.Array, hr: jax.Array) -> jax.Array:
+        """Returns a float32 scalar for images [n, h, w, c] or [h, w, c] of 0..255."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class L1(Loss):
+    """Mean absolute error."""
+
+    def __call__(self, sr: jax.Array, hr: jax.Array) -> jax.Array:
+        """See `l1`."""
+        return l1(sr, hr)
+
+
+@dataclasses.dataclass
+class MSE(Loss):
+    """Mean squared error."""
+
+    def __call__(self, sr: jax.Array, hr: jax.Array) -> jax.Array:
+        """See `mse`."""
+        return mse(sr, hr)
+
+
+@dataclasses.dataclass
+class ClipL1(Loss):
+    """Absolute error clipped to a range, the published way to live with misaligned pairs.
+
+    Attributes:
+        clip_min: smallest error that counts, in grey levels.
+        clip_max: largest error that counts, in grey levels.
+    """
+
+    clip_min: float = 0.0
+    clip_max: float = 10.0
+
+    def __call__(self, sr: jax.Array, hr: jax.Array) -> jax.Array:
+        """See `clip_l1`."""
+        return clip_l1(sr, hr, clip_min=self.clip_min, clip_max=self.clip_max)
+
+
+@dataclasses.dataclass
+class SSIM(Loss):
+    """One minus the structural similarity."""
+
+    smallest_patch: ClassVar[int] = WINDOW_SIZE
+
+    def __call__(self, sr: jax.Array, hr: jax.Array) -> jax.Array:
+        """See `ssim_loss`."""
+        return ssim_loss(sr, hr)
+
+
+@dataclasses.dataclass
+class MSSSIM(Loss):
+    """One minus the multi-scale structural similarity."""
+
+    smallest_patch: ClassVar[int] = MS_SSIM_SMALLEST
+
+    def __call__(self, sr: jax.Array, hr: jax.Array) -> jax.Array:
+        """See `ms_ssim_loss`."""
+        return ms_ssim_loss(sr, hr)
+
+
+@dataclasses.dataclass
+class Weighted:
+    """One term of the training loss.
+
+    Attributes:
+        loss: which.
+        weight: its factor.
+    """
+
+    loss: Loss
+    weight: float = 1.0
 
 
 def structural_similarity(sr: Array, hr: Array, blur: Callable[[Array], Array]) -> tuple[Array, Array]:

@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from realsr_jax.losses import WINDOW_SIZE, check_images, gaussian_window, structural_similarity
+
+
+_LUMA: Final = np.array([[65.738], [129.057], [25.064]])  # of red, green and blue, over 256
 
 
 def psnr(sr: ArrayLike, hr: ArrayLike, *, border: int = 0, y_channel: bool = False) -> float:
@@ -41,7 +45,7 @@ def ssim(sr: ArrayLike, hr: ArrayLike, *, border: int = 0, y_channel: bool = Fal
     """Returns the structural similarity, the mean over images, channels and windows inside the border.
 
     Args:
-        sr: Restored images [n, h, w, c] or [h, w, c], any real dtype, 0..255.
+        sr: Restored images, as for `psnr`.
         hr: True images of the same shape.
         border: Rows and columns left out on each side.
         y_channel: Compare the luma of RGB images only.
@@ -78,6 +82,16 @@ def aim_score(psnr: float, ssim: float) -> float:
     return 0.5 * psnr / 50 + 0.5 * (ssim - 0.4) / 0.6
 
 
+def grey_luma(image: np.ndarray) -> np.ndarray:
+    """Returns the luma [h, w, 1], 0..255, by which images stored in grey are compared, float64.
+
+    Args:
+        image: RGB [h, w, 3], 0..255. Of equal channels, it is their value; else colours weigh as in the luma of
+            RGB images, but its range is not compressed to 16..235.
+    """
+    return image.astype(np.float64) @ (_LUMA / _LUMA.sum())
+
+
 def _image_pairs(
     sr: ArrayLike, hr: ArrayLike, *, border: int, y_channel: bool, smallest: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -97,7 +111,7 @@ def _image_pairs(
 
 def _luma(image: np.ndarray) -> np.ndarray:
     """Returns the luma [h, w, 1] of an RGB image, 16..235."""
-    return 16 + image @ (np.array([[65.738], [129.057], [25.064]]) / 256)
+    return 16 + image @ (_LUMA / 256)
 
 
 def _blur(plane: np.ndarray) -> np.ndarray:

@@ -1,43 +1,77 @@
-"""Weights directories: ``model.json``, which describes the network, beside Orbax parameters.
+"""Weights directories: ``model.json``, which describes the network, beside ``params.safetensors``.
 
-A directory is written under another name and renamed when it is complete. JAX and Orbax are imported where
-they are needed, so that the command line can look at a description without starting them.
+A directory is written under another name and renamed when it is complete.
 """
 
 import dataclasses
 import datetime
-import difflib
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelConfig, OADDetConfig
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
 
-FORMAT_VERSION = 1
+from realsr_jax.models import NETWORKS, network_name, parameter_shapes
+from realsr_jax.models.network import ModelConfig
+from realsr_jax.system.errors import did_you_mean, first_line
+from realsr_jax.system.files import replacing_folder
 
-ARCHITECTURES: dict[str, type[ModelConfig]] = {
-    "oaddet": OADDetConfig,
-    "deep_oaddet": DeepOADDetConfig,
-    "edsr": EDSRConfig,
-    "drln": DRLNConfig,
-}
-"""The networks by the names under which ``model.json`` and the command line know them."""
+FORMAT_VERSION: Final = 2
+DESCRIPTION_FILE: Final = "model.json"
+PARAMS_FILE: Final = "params.safetensors"
 
-BUNDLED: dict[str, Path] = {"default": Path(__file__).resolve().parent / "bundled" / "default"}
+BUNDLED: Final[dict[str, Path]] = {"default": Path(__file__).resolve().parent / "bundled" / "default"}
 """Weights that are part of the package, by the names that stand for them wherever weights are asked for."""
+
+SEPARATOR: Final = "/"
+"""Between the parts of a parameter's path in ``params.safetensors``."""
+
+_NETWORK: Final = "network"
+"""Key of the metadata in ``params.safetensors`` that repeat architecture and fields: where they agree with
+``model.json``, the arrays need not be compared with the network, which takes a second for the large ones."""
 
 
 class WeightsError(ValueError):
     """A weights directory that cannot be used; the message is one line that names it."""
 
 
-def architecture_name(config: ModelConfig) -> str:
-    """Returns the name under which ``model.json`` and the command line know a network."""
-    return next(name for name, config_class in ARCHITECTURES.items() if type(config) is config_class)
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What ``model.json`` says of a network.
+
+    Attributes:
+        path: the weights directory.
+        architecture: the network's name in `models.NETWORKS`.
+        fields: of its configuration.
+        provenance: where the weights come from, as far as known: ``source`` file and its ``sha256``,
+            ``licence``, ``training_data``, ``command``, scores, ``date``.
+        sha256: of ``params.safetensors``.
+    """
+
+    path: Path
+    architecture: str
+    fields: dict[str, Any]
+    provenance: dict[str, str]
+    sha256: str
+
+    @property
+    def scale(self) -> int:
+        """Output size over input size."""
+        return self.config().scale
+
+    def config(self) -> ModelConfig:
+        """Returns the network's configuration.
+
+        Raises:
+            WeightsError: if no such network exists.
+        """
+        try:
+            return NETWORKS[self.architecture].config_class(**self.fields)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"{self.path / DESCRIPTION_FILE}: {error}") from error
 
 
 def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: dict[str, str]) -> None:
@@ -47,140 +81,69 @@ def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: di
         path: the directory; existing weights are replaced.
         config: the network.
         params: its parameters, as `build_model(config).init(...)["params"]` nests them.
-        provenance: where they come from, such as the source file's name and sha256.
+        provenance: where they come from, see `Description`; today's date is added.
 
     Raises:
         WeightsError: if `path` is something else than a weights directory, or cannot be written.
     """
-    import jax
-    import orbax.checkpoint as ocp
-
     if path.exists() and not is_weights(path):
         raise WeightsError(f"{path}: exists and is no weights directory, so it is not replaced")
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        try:
-            # Not StandardCheckpointer, whose threads go on writing when it fails.
-            options = ocp.options.MultiprocessingOptions()
-            if jax.process_count() > 1:  # only this process writes, so Orbax must not wait for the others
-                me = jax.process_index()
-                options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
-            handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
-            with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
-                checkpointer.save(staging / "params", args=ocp.args.StandardSave(params))
-        except Exception as error:  # Orbax raises plain ones
-            raise WeightsError(f"{path}: cannot be written ({_first_line(error)})") from error
-        description = {
-            "format_version": FORMAT_VERSION,
-            "architecture": architecture_name(config),
-            "fields": dataclasses.asdict(config),
-            "provenance": provenance | {"date": datetime.date.today().isoformat()},
-            "files": {
-                file.relative_to(staging).as_posix(): sha256_of(file)
-                for file in sorted(staging.rglob("*"))
-                if file.is_file()
-            },
-        }
-        (staging / "model.json").write_text(json.dumps(description, indent=2) + "\n")
-        staging.chmod(0o777 & ~_umask())
-        _move_into_place(staging, path)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        with replacing_folder(path) as folder:
+            arrays = {name: np.ascontiguousarray(array) for name, array in _flat(params).items()}
+            network = {"architecture": network_name(config), "fields": dataclasses.asdict(config)}
+            content = safetensors.numpy.save(arrays, {_NETWORK: json.dumps(network)})
+            (folder / PARAMS_FILE).write_bytes(content)
+            document = {
+                "format_version": FORMAT_VERSION,
+                **network,
+                "provenance": provenance | {"date": datetime.date.today().isoformat()},
+                "sha256": sha256_of(folder / PARAMS_FILE),
+            }
+            (folder / DESCRIPTION_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot be written ({_reason(error)})") from error
 
 
-def _move_into_place(staging: Path, path: Path) -> None:
-    if not path.exists():
-        os.replace(staging, path)
-        return
-    retired = staging.with_name(f"{staging.name}.old")
-    os.replace(path, retired)
-    try:
-        os.replace(staging, path)
-    except BaseException:
-        os.replace(retired, path)
-        raise
-    shutil.rmtree(retired)
-
-
-def sha256_of(file: Path) -> str:
-    """Returns the sha256 of a file's content, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def read_description(path: str | Path) -> ModelConfig:
-    """Returns the configuration of the network in a weights directory, as `load_weights` finds it.
+def read_description(path: str | Path) -> Description:
+    """Returns what is said of the network in a weights directory, as `load_weights` finds it.
 
     Raises:
         WeightsError: if the directory does not exist or its ``model.json`` is missing or damaged.
     """
-    return _read_description(_locate(path))[0]
-
-
-def _locate(path: str | Path) -> Path:
-    """Returns the weights directory that a bundled name or a training run's directory stands for."""
-    if path in BUNDLED:
-        return BUNDLED[str(path)]
-    path = Path(path)
-    choices = (path / "best", path / "latest")
-    return path if is_weights(path) else next(filter(is_weights, choices), path)
-
-
-def _read_description(path: Path) -> tuple[ModelConfig, dict[str, str]]:
-    """Returns a network's configuration, and the sha256 of each file where they are recorded."""
+    path = _locate(path)
     if path.is_file():
         raise WeightsError(
             f"{path}: is a file; convert it first: realsr-convert --input={path} --output=weights/{path.stem}"
         )
     if not path.is_dir():
-        raise WeightsError(
-            f"{path}: no such weights directory; make one with realsr-convert{_built_in(path)}"
-        )
-    file = path / "model.json"
+        raise WeightsError(f"{path}: no such weights directory; make one with realsr-convert{_built_in(path)}")
+    file = path / DESCRIPTION_FILE
     try:
-        description = json.loads(file.read_text())
-        version, name = description["format_version"], str(description["architecture"])
-        fields, digests = dict(description["fields"]), dict(description.get("files", {}))
+        document = json.loads(file.read_text())
+        version, name = document["format_version"], str(document["architecture"])
+        description = Description(
+            path, name, dict(document["fields"]), dict(document["provenance"]), str(document.get("sha256", ""))
+        )
     except FileNotFoundError:
         if (path / "checkpoints").is_dir():
             raise WeightsError(
                 f"{path}: a training run that has no weights yet; it leaves some after each epoch"
             ) from None
         raise WeightsError(
-            f"{path}: no weights directory, it holds no model.json; make one with realsr-convert"
+            f"{path}: no weights directory, it holds no {DESCRIPTION_FILE}; make one with realsr-convert"
         ) from None
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{file}: damaged, convert the checkpoint again ({_first_line(error)})") from error
+        raise WeightsError(f"{file}: damaged ({first_line(error)}); {_remedy(None)}") from error
     if version != FORMAT_VERSION:
-        raise WeightsError(f"{file}: format version {version}, this release reads {FORMAT_VERSION}")
-    if name not in ARCHITECTURES:
         raise WeightsError(
-            f"{file}: unknown architecture {name!r}, expected one of {', '.join(ARCHITECTURES)}"
+            f"{file}: format version {version}, this release reads {FORMAT_VERSION}; {_remedy(description)}"
         )
-    try:
-        return ARCHITECTURES[name](**fields), digests
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{file}: {error}") from error
-
-
-def _built_in(path: Path) -> str:
-    """Says which names could have been meant, where what does not exist looks like a name."""
-    if len(path.parts) > 1:
-        return ""
-    close = difflib.get_close_matches(path.name, [*BUNDLED, "bicubic"], 1)
-    guess = f"; did you mean '{close[0]}'?" if close else ""
-    return f" (built in: 'default' and, to upscale or evaluate, 'bicubic'{guess})"
+    if name not in NETWORKS:
+        raise WeightsError(f"{file}: unknown architecture {name!r}, expected one of {', '.join(NETWORKS)}")
+    return description
 
 
 def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
@@ -194,68 +157,92 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
         The network's configuration and its parameters, float32 NumPy arrays.
 
     Raises:
-        WeightsError: if the directory is missing, damaged or does not fit its description.
+        WeightsError: if the directory is missing, damaged or does not fit its description; the message says
+            what is wrong.
     """
-    path = _locate(path)
-    config, digests = _read_description(path)
-    _check_files(path, digests)
-
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-    import orbax.checkpoint as ocp
-
-    from realsr_jax.models import build_model
-
-    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    description = read_description(path)
+    config, file = description.config(), description.path / PARAMS_FILE
     try:
-        params = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
-        # NumPy arrays as patterns keep Orbax from placing the parameters on a device.
-        abstract = jax.tree.map(lambda p: np.empty(p.shape, p.dtype), params)
-        folder = path.resolve() / "params"
-        with ocp.StandardCheckpointer() as checkpointer:
-            _check_shapes(checkpointer.metadata(folder).item_metadata, abstract)
-            return config, checkpointer.restore(folder, abstract)
-    except Exception as error:  # Orbax raises plain ones
-        raise WeightsError(
-            f"{path}: its parameters cannot be read, convert the checkpoint again ({_first_line(error)})"
-        ) from error
+        if description.sha256 and sha256_of(file) != description.sha256:
+            raise WeightsError(f"{file}: damaged, its sha256 is not the recorded one; {_remedy(description)}")
+        with safe_open(file, "numpy") as opened:
+            metadata, arrays = opened.metadata() or {}, {name: opened.get_tensor(name) for name in opened.keys()}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{file}: cannot be read ({_reason(error)}); {_remedy(description)}") from error
+    network = {"architecture": description.architecture, "fields": description.fields}
+    if not description.sha256 or metadata.get(_NETWORK) != json.dumps(network):
+        _check_arrays(file, arrays, _flat(parameter_shapes(config)))
+    return config, _nested(arrays)
 
 
-def _check_files(path: Path, digests: dict[str, str]) -> None:
-    """Finds damage in the files of a weights directory, part of which Orbax would load as other numbers."""
-    for name, digest in digests.items():
-        try:
-            is_intact = sha256_of(path / name) == digest
-        except OSError as error:
-            raise WeightsError(f"{path}: its file {name} cannot be read ({error.strerror})") from error
-        if not is_intact:
-            raise WeightsError(f"{path}: its file {name} is damaged, convert the checkpoint again")
+def _locate(path: str | Path) -> Path:
+    """Returns the weights directory that a bundled name or a training run's directory stands for."""
+    if path in BUNDLED:
+        return BUNDLED[str(path)]
+    path = Path(path)
+    choices = (path / "best", path / "latest")
+    return path if is_weights(path) else next(filter(is_weights, choices), path)
 
 
-def _check_shapes(stored: Any, expected: Any) -> None:
-    """Compares shapes before Orbax does, which prints a traceback for each array that it is still reading."""
-    import jax
-
-    if stored is None:  # Orbax finds no parameters, and says so when it is asked for them.
-        return
-    found, wanted = (
-        {
-            jax.tree_util.keystr(path, simple=True, separator="/"): tuple(array.shape)
-            for path, array in jax.tree.leaves_with_path(tree)
-        }
-        for tree in (stored.tree, expected)
-    )
-    for name in sorted(found.keys() | wanted.keys()):
-        actual, shape = found.get(name, "absent"), wanted.get(name, "absent")
-        if actual != shape:
-            raise ValueError(f"{name} is {actual}, expected {shape}")
+def _remedy(description: Description | None) -> str:
+    """Says how to come by the weights again, as far as it is known where they came from."""
+    known = {} if description is None else description.provenance
+    if "source" in known:
+        return f"convert {known['source']} again with realsr-convert"
+    if "trained_in" in known:
+        return f"copy it again from the run {known['trained_in']}, or train again"
+    return "copy it again from where it came"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _check_arrays(file: Path, arrays: dict[str, np.ndarray], expected: dict[str, Any]) -> None:
+    """Raises WeightsError, with the first difference, unless all arrays are those of the network."""
+    for name in sorted(arrays.keys() | expected.keys()):
+        actual, wanted = (
+            f"{found[name].dtype} {tuple(found[name].shape)}" if name in found else "absent"
+            for found in (arrays, expected)
+        )
+        if actual != wanted:
+            raise WeightsError(f"{file}: does not fit {DESCRIPTION_FILE}: {name} is {actual}, expected {wanted}")
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested mappings by their paths."""
+    if not hasattr(tree, "items"):
+        return {path: tree}
+    start = f"{path}{SEPARATOR}" if path else ""
+    return {name: leaf for key, branch in tree.items() for name, leaf in _flat(branch, f"{start}{key}").items()}
+
+
+def _nested(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Undoes `_flat`."""
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *parents, leaf = name.split(SEPARATOR)
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = array
+    return tree
+
+
+def _built_in(path: Path) -> str:
+    """Says which names could have been meant, where what does not exist looks like a name."""
+    if len(path.parts) > 1:
+        return ""
+    guess = did_you_mean(path.name, [*BUNDLED, "bicubic"])
+    return f" ({guess}built in: 'default' and, to upscale or evaluate, 'bicubic')"
+
+
+def sha256_of(file: Path) -> str:
+    """Returns the sha256 of a file's content, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def is_weights(path: Path) -> bool:
     """Whether a path is a weights directory, by the look of it."""
-    return (path / "model.json").is_file()
+    return (path / DESCRIPTION_FILE).is_file()

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from realsr_jax.benchmark import networks, session
+from realsr_jax.benchmark import inputs as networks, timing as session
 from realsr_jax.benchmark.cases import Case, make_cases
-from realsr_jax.benchmark.session import OURS, Side, SideError, run_case
+from realsr_jax.benchmark.timing import OURS, Side, SideError, run_case
 from realsr_jax.cli import benchmark
-from realsr_jax.config import OADDetConfig
-from realsr_jax.layers import Conv
+from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.models.layers import Conv
 
 SMALL = (("n_resblocks", 1), ("n_feats", 8))
 BEST, PUBLISHED = (
@@ -169,7 +169,7 @@ def test_wrong_command_lines(flag, message, capsys):
 
 
 def test_case_survives_json():
-    from realsr_jax.benchmark.worker import read_case
+    from realsr_jax.benchmark.conversation import read_case
 
     case = Case("step", "edsr", (32, 48), batch=2, fields=SMALL)
     assert read_case(json.loads(json.dumps(dataclasses.asdict(case)))) == case

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsr_jax import evaluation, inference
-from realsr_jax.cli import evaluate, image_pairs
-from realsr_jax.cli.command import UsageError
-from realsr_jax.config import EDSRConfig, QuarterTiles
+from realsr_jax.evaluate import protocols as evaluation
+from realsr_jax.upscale import photo_upscaling as inference
+from realsr_jax.cli import evaluate
+from realsr_jax.data import matching as image_pairs
+from realsr_jax.system.errors import UsageError
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.upscale.tilings import QuarterTiles
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.weights import save_weights
 

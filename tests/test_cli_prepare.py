@@ -16,9 +16,13 @@ from test_data_imresize import _slow
 
 from realsr_jax import images
 from realsr_jax.cli import command, prepare
-from realsr_jax.data import open_pairs, pair_builder, preparing
+from realsr_jax.data import (
+    open_pairs,
+    tfds_pair_builder as pair_builder,
+    tfds_preparation as preparing,
+)
 from realsr_jax.data.tfds_names import TFDS_NAMES
-from realsr_jax.training_config import Tfds
+from realsr_jax.data.sources import Tfds
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny")
 
@@ -177,7 +181,7 @@ WITHOUT_TENSORFLOW = """
 import sys
 sys.modules["cv2"] = None  # which TFDS imports only where it is installed
 from realsr_jax.cli import prepare
-from realsr_jax.data import preparing
+from realsr_jax.data import tfds_preparation as preparing
 preparing.PUBLISHED = {"div2k_train": 4, "div2k_validation": 2}
 assert prepare.run(["realsr-prepare", "--dataset=div2k_x2", "--manual_dir=manual", "--data_dir=data"]) == 0
 assert not {"tensorflow", "torch"} & set(sys.modules)
@@ -196,7 +200,7 @@ def test_does_without_tensorflow():
 
 KILLED = """
 import os, sys
-from realsr_jax.data import pair_builder, preparing
+from realsr_jax.data import tfds_pair_builder as pair_builder, tfds_preparation as preparing
 pair_builder._PAIRS_PER_SHARD = 2
 def progress(n_checked, n_all):
     if n_checked == int(sys.argv[1]):

@@ -12,8 +12,9 @@ from realsr_jax.cli import train
 WORK = "--workdir=w"
 RUN = "--config=run.py"
 CONFIG = """
-from realsr_jax.config import EDSRConfig
-from realsr_jax.training_config import HrFolder, TrainConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.data.sources import HrFolder
+from realsr_jax.train.train_config import TrainConfig
 
 
 def get_config():

@@ -20,11 +20,14 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, TiffTags
 
-from realsr_jax import images, inference, ops
-from realsr_jax.cli import command, photo_jobs, upscale
-from realsr_jax.config import EDSRConfig, QuarterTiles, UniformTiles
+from realsr_jax import images, ops
+from realsr_jax.upscale import photo_upscaling as inference
+from realsr_jax.cli import command, upscale
+from realsr_jax.upscale import photo_files as photo_jobs
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles
 from realsr_jax.convert.rules import to_flax
-from realsr_jax.data import imresize
+from realsr_jax.ops import matlab_resize as imresize
 from realsr_jax.metrics import psnr
 from realsr_jax.weights import save_weights
 

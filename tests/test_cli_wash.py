@@ -15,7 +15,7 @@ from PIL import Image
 
 from realsr_jax.cli import wash
 from realsr_jax.data.sources import list_entries
-from realsr_jax.training_config import PairFolder
+from realsr_jax.data.sources import PairFolder
 from realsr_jax.wash.verdict import Limits
 
 pytestmark = pytest.mark.usefixtures("working_folder")

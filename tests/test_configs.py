@@ -9,19 +9,15 @@ from typing import NamedTuple
 import pytest
 
 from realsr_jax.cli.inference_flags import load_config
-from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, InferenceConfig, OADDetConfig
-from realsr_jax.training_config import (
-    L1,
-    SSIM,
-    Adam,
-    Aim,
-    Div2k,
-    HrFolder,
-    PairFolder,
-    StepDecay,
-    TrainConfig,
-    Weighted,
-)
+from realsr_jax.models.deep_oaddet import DeepOADDetConfig
+from realsr_jax.models.drln import DRLNConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.upscale.inference_config import InferenceConfig
+from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.losses import L1, SSIM, Weighted
+from realsr_jax.train.optimizers import Adam, StepDecay
+from realsr_jax.data.sources import Aim, Div2k, HrFolder, PairFolder
+from realsr_jax.train.train_config import TrainConfig
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))

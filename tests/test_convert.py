@@ -18,9 +18,12 @@ import torch
 import torch_reference
 from flax.traverse_util import flatten_dict
 
-from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, OADDetConfig
+from realsr_jax.models.deep_oaddet import DeepOADDetConfig
+from realsr_jax.models.drln import DRLNConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.convert import detect as detection
-from realsr_jax.convert.__main__ import run
+from realsr_jax.convert.command import run
 from realsr_jax.convert.detect import check, detect
 from realsr_jax.convert.reader import CheckpointError, read_state_dict
 from realsr_jax.convert.rules import mean_shift_forms, rules_for, to_flax, to_torch
@@ -524,7 +527,7 @@ def test_converts_without_torch(command, source):
     code = """if True:
         import sys
         sys.modules["torch"] = None
-        from realsr_jax.convert.__main__ import run
+        from realsr_jax.convert.command import run
         source, weights, back = sys.argv[1:]
         assert run(["realsr-convert", "-i", source, "-o", weights]) == 0
         assert run(["realsr-convert", "-i", weights, "-o", back, "--to_torch"]) == 0
@@ -537,7 +540,7 @@ def test_converts_without_torch(command, source):
 def test_help_and_refusals_do_not_start_jax(tmp_path):
     code = """if True:
         import sys
-        from realsr_jax.convert.__main__ import run
+        from realsr_jax.convert.command import run
         assert run(["realsr-convert", "--help"]) == 0
         assert run(["realsr-convert", "--input=" + sys.argv[1], "--output=x"]) == 2
         sys.exit("jax" in sys.modules)

@@ -11,8 +11,8 @@ import pytest
 
 from realsr_jax import images
 from realsr_jax.data import batch_names, make_batches, open_pairs
-from realsr_jax.data.pipeline import make_sample
-from realsr_jax.training_config import PairFolder
+from realsr_jax.data.batches import make_sample
+from realsr_jax.data.sources import PairFolder
 
 SIZES = [(8, 13), (9, 9), (16, 10), (8, 8), (10, 11)]
 
@@ -185,7 +185,7 @@ def test_a_plain_script_can_use_workers_and_end_at_any_time(folder, tmp_path, en
             import os
             import signal
             from realsr_jax.data import make_batches, open_pairs
-            from realsr_jax.training_config import PairFolder
+            from realsr_jax.data.sources import PairFolder
 
             if __name__ == "__main__":
                 signal.signal(signal.SIGINT, signal.default_int_handler)

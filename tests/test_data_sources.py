@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from realsr_jax import images
-from realsr_jax.data import DataError, imresize
+from realsr_jax.data import DataError
+from realsr_jax.ops import matlab_resize as imresize
 from realsr_jax.data.sources import list_entries
-from realsr_jax.training_config import Aim, Div2k, HrFolder, PairFolder
+from realsr_jax.data.sources import Aim, Div2k, HrFolder, PairFolder
 
 HR = golden.photo(12, 16)
 LR = golden.photo(6, 8, seed=1)

@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 
 from realsr_jax import images
-from realsr_jax.data import DataError, entries, open_pairs, store
-from realsr_jax.training_config import HrFolder, PairFolder
+from realsr_jax.data import (
+    DataError,
+    pair_reading as entries,
+    open_pairs,
+    decoded_store as store,
+)
+from realsr_jax.data.sources import HrFolder, PairFolder
 
 
 def _write(path, pixels):

@@ -13,15 +13,15 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.datasets.div2k import div2k_dataset_builder
 
-from realsr_jax.data import pair_builder
-from realsr_jax.data.aim_real_sr import AimRealSr
-from realsr_jax.data.entries import DataError
-from realsr_jax.data.imresize import imresize
-from realsr_jax.data.preparing import prepare
+from realsr_jax.data import tfds_pair_builder as pair_builder
+from realsr_jax.data.tfds_aim import AimRealSr
+from realsr_jax.data.pair_reading import DataError
+from realsr_jax.ops.matlab_resize import imresize
+from realsr_jax.data.tfds_preparation import prepare
 from realsr_jax.data.sources import list_entries
-from realsr_jax.data.tfds_source import list_tfds
+from realsr_jax.data.tfds_reading import list_tfds
 from realsr_jax.images import ImageError
-from realsr_jax.training_config import Tfds
+from realsr_jax.data.sources import Tfds
 
 N = 7
 PUBLISHED = {"aim": N, "aim_x2_clean": 3, "aim_x3_clean": 2, "aim_x4_clean": 3}
@@ -163,7 +163,7 @@ COMMAND_AND_READ = """
 import pickle, sys
 sys.modules["cv2"] = None  # which TFDS imports only where it is installed
 import numpy as np
-from realsr_jax.data.preparing import prepare
+from realsr_jax.data.tfds_preparation import prepare
 
 manual_dir, data_dir, entries, result = sys.argv[1:]
 prepare("aim_x3", manual_dir=manual_dir, data_dir=data_dir, published={"aim": 7})

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from realsr_jax import _image_decode, _image_encode, images
+from realsr_jax.images import decoding as _image_decode, encoding as _image_encode
+from realsr_jax import images
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 LOSSLESS = ("PNG", "TIFF", "BMP")

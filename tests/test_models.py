@@ -1,7 +1,6 @@
-"""The four networks against the published code's results and against the PyTorch reference."""
+"""The four networks against the PyTorch reference, their sizes and their fresh weights."""
 
 import dataclasses
-import functools
 
 import golden
 import jax
@@ -11,48 +10,23 @@ import pytest
 import torch
 import torch_reference
 from flax.traverse_util import flatten_dict
+from test_golden_cases import MODELS, jit, make_config, upscale
 
-from realsr_jax import winograd
-from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, OADDetConfig
 from realsr_jax.convert.rules import to_flax, to_torch
-from realsr_jax.layers import Conv, Dense, OrientationAwareModule
-from realsr_jax.models import build_model
+from realsr_jax.models import NETWORKS, build_model
+from realsr_jax.models.deep_oaddet import DeepOADDetConfig
+from realsr_jax.models.drln import DRLNConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.models.layers import Conv, Dense, OrientationAwareModule
+from realsr_jax.models.oaddet import OADDetConfig
 
-CONFIGS = {
-    "oaddet": OADDetConfig,
-    "deep_oaddet": DeepOADDetConfig,
-    "edsr": functools.partial(EDSRConfig, res_scale=1.0),
-    "drln": DRLNConfig,
-}
 REFERENCES = {
     OADDetConfig: torch_reference.OADDet,
     DeepOADDetConfig: torch_reference.DeepOADDet,
     EDSRConfig: torch_reference.EDSR,
     DRLNConfig: torch_reference.DRLN,
 }
-PUBLISHED_PARAMETERS = {
-    "oaddet": 16_484_511,
-    "deep_oaddet": 21_926_255,
-    "edsr": 40_729_603,
-    "drln": 34_430_155,
-}
-MODELS = sorted(path.stem for path in (golden.DATA / "manifests").glob("*.json"))
 SMALL = ["oaddet_small", "deep_oaddet_small", "edsr_tiny"]
-
-# These images are so small that compiling takes longest, so the compiler shall not optimise machine code.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def make_config(name, **overrides):
-    manifest = golden.manifest(name)
-    return CONFIGS[manifest["architecture"]](**manifest["config"], **overrides)
-
-
-def upscale(config, weights, lr, *, dtype=jnp.float32):
-    """Upscales [h, w, 3] with weights in PyTorch's layout."""
-    params = {"params": to_flax(config, weights)}
-    return np.asarray(jit(build_model(config, dtype=dtype).apply)(params, lr[None].astype(np.float32))[0])
-
 
 def upscale_by_torch(model, lr):
     with torch.inference_mode():
@@ -77,31 +51,9 @@ def test_parameters_are_those_of_the_published_code(name):
     # A mean shift counts where it is a convolution, as it is in DRLN.
     count = sum(value.size for key, value in state_dict.items() if not key.endswith("rgb_mean"))
     manifest = golden.manifest(name)
-    assert count == manifest["parameters"] == PUBLISHED_PARAMETERS.get(name, count)
+    assert count == manifest["parameters"] == (NETWORKS[name].parameters if name in NETWORKS else count)
     shapes = {key: list(value.shape) for key, value in state_dict.items()}
     assert shapes == {key: entry["shape"] for key, entry in manifest["state_dict"].items()}
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_results_are_those_of_the_published_code(name):
-    case = golden.case(f"model_{name}")
-    sr = upscale(make_config(name), golden.state_dict(name, int(case["seed"])), case["lr"])
-    np.testing.assert_allclose(sr, case["sr"], atol=0.001)
-
-
-@pytest.mark.parametrize("name", ["oaddet", "edsr_baseline_x2", "drln"])
-def test_minimal_filtering_gives_the_results_of_the_published_code(name, monkeypatch):
-    monkeypatch.setattr(winograd, "_LEAST_WORK", 0)  # the golden images are small
-    case = golden.case(f"model_{name}")
-    sr = upscale(make_config(name), golden.state_dict(name, int(case["seed"])), case["lr"])
-    np.testing.assert_allclose(sr, case["sr"], atol=0.001)
-
-
-def test_zero_padded_edsr_is_that_of_the_published_code():
-    case = golden.case("model_edsr_baseline_x2_zeropad")
-    config = make_config("edsr_baseline_x2", edge_padding=False)
-    sr = upscale(config, golden.state_dict("edsr_baseline_x2", int(case["seed"])), case["lr"])
-    np.testing.assert_allclose(sr, case["sr"], atol=0.001)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from realsr_jax import ops
-from realsr_jax.config import OADDetConfig
+from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.models import build_model
 
 

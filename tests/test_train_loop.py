@@ -20,13 +20,16 @@ import orbax.checkpoint as ocp
 import pytest
 
 from realsr_jax import images
-from realsr_jax.config import DRLNConfig, EDSRConfig
-from realsr_jax.train import loop, records
+from realsr_jax.models.drln import DRLNConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.train import loop, run_log as records
 from realsr_jax.train.checkpoints import Progress
 from realsr_jax.train.loop import BadBatchError, train
-from realsr_jax.train.report import headline_name
-from realsr_jax.train.start import initial_params
-from realsr_jax.training_config import HrFolder, StepDecay, TrainConfig
+from realsr_jax.train.progress_lines import headline_name
+from realsr_jax.train.initial_params import initial_params
+from realsr_jax.data.sources import HrFolder
+from realsr_jax.train.optimizers import StepDecay
+from realsr_jax.train.train_config import TrainConfig
 from realsr_jax.weights import load_weights, save_weights
 
 KILLS = int(os.environ.get("REALSR_KILLS", "2"))

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from realsr_jax.config import EDSRConfig, OADDetConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.convert.detect import detect
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.models import build_model
-from realsr_jax.train.optimizer import make_optimizer, make_schedule
+from realsr_jax.train.optimizers import make_optimizer, make_schedule
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
-from realsr_jax.training_config import L1, SGD, SSIM, Adam, ClipL1, Cosine, RMSProp, StepDecay, Weighted
+from realsr_jax.losses import L1, SSIM, ClipL1, Weighted
+from realsr_jax.train.optimizers import SGD, Adam, Cosine, RMSProp, StepDecay
 
 TRAJECTORIES = (
     "edsr_tiny_l1",

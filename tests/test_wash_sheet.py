@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsr_jax.wash.sheet import Entry, write_sheet
+from realsr_jax.wash.contact_sheet import Entry, write_sheet
 
 HOSTILE = '</script><img src=x onerror="boom()">&amp; \'"`${boom()}\\ <!-- süß 日本 \U0001f408.png'
 KINDS = ("lr", "hr", "difference")

@@ -12,7 +12,7 @@ import pytest
 
 from realsr_jax.wash.figures import Figures
 from realsr_jax.wash.journal import Journal, Pair, Record
-from realsr_jax.wash.results import choose_shown, summarise, write_results
+from realsr_jax.wash.tables import choose_shown, summarise, write_results
 from realsr_jax.wash.verdict import WORST, Limits, judge, judge_all
 
 GOOD = Figures(

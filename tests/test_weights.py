@@ -15,7 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, OADDetConfig
+from realsr_jax.models.deep_oaddet import DeepOADDetConfig
+from realsr_jax.models.drln import DRLNConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.models import build_model
 from realsr_jax.weights import (
     BUNDLED,

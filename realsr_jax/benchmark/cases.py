@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from realsr_jax.config import ModelConfig, Tiling
-from realsr_jax.configs import aim2020_testset  # pyright: ignore[reportMissingImports]
+from realsr_jax.models.network import ModelConfig
+from realsr_jax.upscale.tilings import Tiling
+from realsr_jax.configs import aim2020_testset
 from realsr_jax.weights import ARCHITECTURES
 
 Task = Literal["product", "tile", "photo", "step"]

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from realsr_jax.benchmark.cases import PRODUCTS, Case
-from realsr_jax.benchmark.worker import INPUTS, WEIGHTS, serve
-from realsr_jax.convert.rules import to_flax  # pyright: ignore[reportMissingImports]
+from realsr_jax.benchmark.conversation import INPUTS, WEIGHTS, serve
+from realsr_jax.convert.rules import to_flax
 from realsr_jax.models import build_model
-from realsr_jax.train.optimizer import make_optimizer
+from realsr_jax.train.optimizers import make_optimizer
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
-from realsr_jax.training_config import L1, Adam, Weighted
-from realsr_jax.upscaler import Upscaler
+from realsr_jax.losses import L1, Weighted
+from realsr_jax.train.optimizers import Adam
+from realsr_jax.upscale.upscaler import Upscaler
 
 NAME = "realsr_jax"
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from realsr_jax.benchmark.cases import TASKS, make_cases
-from realsr_jax.benchmark.session import OURS, Side, SideError, Timing, run_case
+from realsr_jax.benchmark.timing import OURS, Side, SideError, Timing, run_case
 from realsr_jax.cli import command
-from realsr_jax.files import write_atomically
+from realsr_jax.system.files import write_atomically
 from realsr_jax.weights import ARCHITECTURES
 
 if TYPE_CHECKING:

@@ -1,44 +1,96 @@
-"""What all commands share: parsing flags, help, and errors of one line."""
+"""What all commands share: flags with their help beside them, and errors of one line."""
 
-import contextlib
 import os
 import re
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Final
 
 from absl import flags
 
+from realsr_jax.system.errors import UsageError, first_line
+from realsr_jax.system.files import check_output_file, check_output_folder
+from realsr_jax.system.terminal import complain, say
 
-class UsageError(ValueError):
-    """A wish that cannot be met; the message is what the user reads."""
-
-
-def say(message: str) -> None:
-    """Prints a message for the user to standard output."""
-    sys.stdout.write(printable(message, sys.stdout) + "\n")
-    sys.stdout.flush()
+_COLUMN: Final = 24
+_WIDTH: Final = 110
 
 
-def complain(name: str, message: str) -> None:
-    """Prints an error for the user to standard error."""
-    sys.stderr.write(printable(f"{name}: {message}\n", sys.stderr))
-    sys.stderr.flush()
+class FlagTable:
+    """Defines a command's flags; ``--help`` prints them in this order, in sections.
 
+    Attributes:
+        values: where absl keeps what was given.
+    """
 
-def printable(text: str, stream: TextIO) -> str:
-    """Escapes what a stream cannot print, such as file names in another encoding."""
-    encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    def __init__(self) -> None:
+        self.values = flags.FlagValues()
+        self._lines: list[str] = []
+
+    def section(self, title: str) -> None:
+        """Starts a part of the help."""
+        self._lines += ["", title]
+
+    def note(self, text: str) -> None:
+        """Adds a paragraph to the help."""
+        self._lines += textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+    def text(self, name: str, shown: str, help_text: str, default: str | None = None, short: str = "") -> None:
+        """Defines a flag that takes a text, shown as ``--name=shown``."""
+        flags.DEFINE_string(name, default, help_text, short_name=short or None, flag_values=self.values)
+        self.describe(f"--{name}={shown}", help_text, short)
+
+    def texts(
+        self, name: str, shown: str, help_text: str, default: Sequence[str] | None = None, short: str = ""
+    ) -> None:
+        """Defines a flag that takes several texts, separated by commas."""
+        flags.DEFINE_list(name, default, help_text, short_name=short or None, flag_values=self.values)
+        self.describe(f"--{name}={shown}", help_text, short)
+
+    def switch(self, name: str, help_text: str, default: bool = False) -> None:
+        """Defines a flag that is on or off; one that is on is shown as what switches it off."""
+        flags.DEFINE_bool(name, default, help_text, flag_values=self.values)
+        self.describe(f"--no{name}" if default else f"--{name}", help_text)
+
+    def choice(self, name: str, choices: Sequence[str], help_text: str, default: str | None = None) -> None:
+        """Defines a flag that takes one of a few names."""
+        flags.DEFINE_enum(name, default, list(choices), help_text, flag_values=self.values)
+        self.describe(f"--{name}=NAME", help_text)
+
+    def whole(
+        self, name: str, help_text: str, default: int | None = None, least: int | None = None, most: int | None = None
+    ) -> None:
+        """Defines a flag that takes a whole number."""
+        flags.DEFINE_integer(name, default, help_text, least, most, flag_values=self.values)
+        self.describe(f"--{name}=N", help_text)
+
+    def number(
+        self, name: str, help_text: str, default: float | None = None, least: float | None = None, most: float | None = None
+    ) -> None:
+        """Defines a flag that takes a number."""
+        flags.DEFINE_float(name, default, help_text, least, most, flag_values=self.values)
+        self.describe(f"--{name}=X", help_text)
+
+    def describe(self, form: str, help_text: str, short: str = "") -> None:
+        """Adds a flag's line to the help."""
+        start = f"  -{short}, {form}" if short else f"  {form}"
+        lines = textwrap.wrap(help_text, _WIDTH - _COLUMN)
+        first = start.ljust(_COLUMN) if len(start) < _COLUMN else f"{start}\n{' ' * _COLUMN}"
+        self._lines.append(first + f"\n{' ' * _COLUMN}".join(lines))
+
+    def help(self) -> str:
+        """Returns the part of the help that is about flags."""
+        return "\n".join(self._lines).strip("\n")
 
 
 def run(
     name: str,
-    help_text: str,
-    define_flags: Callable[[flags.FlagValues], None],
+    description: str | None,
+    define_flags: Callable[[FlagTable, Sequence[str]], None],
     main: Callable[[flags.FlagValues], int],
     argv: Sequence[str] | None,
 ) -> int:
@@ -46,15 +98,15 @@ def run(
 
     Args:
         name: the command's, for error messages.
-        help_text: what ``--help`` prints.
-        define_flags: defines the command's flags.
+        description: what ``--help`` prints above the flags.
+        define_flags: defines the command's flags; also gets the command line.
         main: the command; returns its exit status.
         argv: the command line, program name first; None for this process's own, which Ctrl-C then ends.
 
     Returns:
         0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
     """
-    status = _run(name, help_text, define_flags, main, sys.argv if argv is None else argv)
+    status = _run(name, description or "", define_flags, main, list(sys.argv if argv is None else argv))
     if status == 130 and argv is None:
         # Shells stop a loop only if its command ends by the signal itself. Besides, XLA crashes at a regular
         # exit while a device is still computing.
@@ -65,154 +117,86 @@ def run(
 
 def _run(
     name: str,
-    help_text: str,
-    define_flags: Callable[[flags.FlagValues], None],
+    description: str,
+    define_flags: Callable[[FlagTable, Sequence[str]], None],
     main: Callable[[flags.FlagValues], int],
-    argv: Sequence[str],
+    argv: list[str],
 ) -> int:
+    debug = any(re.fullmatch(r"--?debug(=true)?", arg) for arg in argv[1:]) or bool(os.environ.get("REALSR_DEBUG"))
     try:
-        if any(arg in ("-h", "-help", "--help", "--helpfull", "--helpshort") for arg in argv[1:]):
-            say(help_text)
+        table = FlagTable()
+        wants_help = any(arg in ("-h", "-help", "--help", "--helpfull", "--helpshort") for arg in argv[1:])
+        define_flags(table, argv[:1] if wants_help else argv)
+        table.section("Trouble")
+        table.switch("debug", "show the traceback of an error, as REALSR_DEBUG=1 does for all commands")
+        if wants_help:
+            say(f"{description.strip()}\n\n{table.help()}")
             return 0
-        values = flags.FlagValues()
-        define_flags(values)
-        extra = values(list(argv))[1:]
+        extra = table.values(argv)[1:]
         if extra:
             raise flags.Error(
                 f"unexpected argument {extra[0]!r}; commas, not spaces, separate a flag's values"
             )
-        return main(values)
-    except flags.Error as error:
-        complain(name, f"{_reworded(error)} (see {name} --help)")
-        return 2
-    except UsageError as error:
-        complain(name, str(error))
-        return 2
-    except ValueError as error:  # what the library refuses, it explains
-        complain(name, str(error))
-        return 1
-    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        complain(name, f"{error.filename or 'input/output'}: {error.strerror or error}")
-        return 1
-    except RuntimeError as error:  # such as JAX's, when a device cannot be used
-        complain(name, (str(error).strip() or type(error).__name__).splitlines()[0])
-        return 1
+        return main(table.values)
     except KeyboardInterrupt:
         complain(name, "interrupted")
         return 130
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, RuntimeError, flags.Error) as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(name, error)
+
+
+def _explain(name: str, error: Exception) -> int:
+    """Prints a line on an error; returns the exit status that goes with it."""
+    if isinstance(error, flags.Error):
+        complain(name, f"{_reworded(error)} (see {name} --help)")
+        return 2
+    if isinstance(error, ValueError):  # what the library refuses, it explains
+        complain(name, str(error))
+        return 2 if isinstance(error, UsageError) else 1
+    if isinstance(error, OSError):
+        complain(name, f"{error.filename or 'input/output'}: {error.strerror or error}")
+    else:  # such as JAX's, when a device cannot be used
+        complain(name, first_line(error))
+    return 1
 
 
 def _reworded(error: flags.Error) -> str:
     """Says in one line of plain words what absl means."""
-    missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
-    if missing:
-        return f"{' and '.join(missing)} must be given"
     reason = re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error))
     return " ".join(reason.split())
 
 
-def processors() -> int:
-    """Returns how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def output_file(values: flags.FlagValues, name: str) -> Path | None:
-    """Returns the file that a flag names to be written, if it names one.
-
-    Raises:
-        UsageError: if that will not work, which is better known before hours of work than after.
-    """
+    """Returns the file that a flag names to be written, if it names one; see `check_output_file`."""
     text = values[name].value
-    if not text:
-        return None
-    path, shown = Path(os.path.expanduser(text)), f"--{name}={text}"
-    if path.is_dir():
-        raise UsageError(f"{shown}: is a folder; name a file")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"{shown}: the folder {path.parent} does not exist")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"{shown}: no permission to write there")
-    return path
+    return check_output_file(text, f"--{name}={text}") if text else None
 
 
 def output_folder(values: flags.FlagValues, name: str) -> Path | None:
-    """Returns the folder that a flag names to be written to, if it names one; it need not exist.
-
-    Raises:
-        UsageError: likewise.
-    """
+    """Returns the folder that a flag names to be written to, if it names one; see `check_output_folder`."""
     text = values[name].value
-    if not text:
-        return None
-    path, shown = Path(os.path.expanduser(text)), f"--{name}={text}"
-    place = next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
-    if not place.is_dir():
-        reason = "is a file; name a folder" if place is path else f"cannot be made, {place} is a file"
-        raise UsageError(f"{shown}: {reason}")
-    if not os.access(place, os.W_OK | os.X_OK):
-        reason = "no permission to write there" if place is path else "cannot be made (Permission denied)"
-        raise UsageError(f"{shown}: {reason}")
-    return path
+    return check_output_folder(text, f"--{name}={text}") if text else None
 
 
-@contextlib.contextmanager
-def ended_by_interrupt(name: str) -> Iterator[None]:
-    """Lets Ctrl-C end the process at once, for work that leaves nothing behind.
-
-    While JAX and Orbax start, they may swallow a KeyboardInterrupt or report it as something else.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(signum: int, _frame: object) -> None:
-        complain(name, "interrupted")
-        signal.signal(signum, signal.SIG_DFL)
-        os.kill(os.getpid(), signum)
-
-    before = signal.signal(signal.SIGINT, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def required(values: flags.FlagValues, **what: str) -> None:
+    """Raises UsageError for the first of the flags that was not given; `what` says what each must name."""
+    for name, text in what.items():
+        if not values[name].value:
+            raise UsageError(f"--{name} is missing: {text}")
 
 
-def start_jax() -> None:
-    """Starts JAX, with a cache of what it compiles on disk.
+def read_paths(values: flags.FlagValues, name: str) -> list[str]:
+    """Returns the paths that a flag lists, the user's home in place of ``~``.
 
     Raises:
-        UsageError: if there is no device.
+        UsageError: if one of several is empty.
     """
-    import jax
-
-    _enable_compilation_cache()
-    try:
-        jax.local_devices()
-    except Exception as error:  # assertions among them
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"JAX finds no device: {reason}; check JAX_PLATFORMS and the drivers") from error
-
-
-def _enable_compilation_cache() -> None:
-    """Lets JAX keep what it compiles, so that the next run need not.
-
-    ``JAX_COMPILATION_CACHE_DIR`` names another folder than the user's cache folder. Where this cannot be
-    written, nothing is kept.
-    """
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "realsr_jax" / "xla"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # the latter if there is no home
-        return
-    if os.access(folder, os.W_OK):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    paths: list[Any] = values[name].value or []
+    if not all(paths):
+        raise UsageError(f"--{name}={','.join(paths)}: has an empty entry")
+    return [os.path.expanduser(path) for path in paths]

@@ -1,4 +1,11 @@
-"""``realsr-evaluate``: scores a network, or a folder of results, against true images."""
+"""realsr-evaluate: scores a network, or a folder of results, against true images.
+
+  realsr-evaluate --lr=valid/LR --hr=valid/HR --report=report
+  realsr-evaluate --lr=Set5/LR_bicubic/X2 --hr=Set5/HR_X2 --weights=bicubic --protocol=benchmark
+  realsr-evaluate --sr=results --hr=valid/HR --scale=2 --json=scores.json
+
+Exit status: 0 if every image was scored, 1 if one was not, 2 if the command line is wrong.
+"""
 
 import functools
 import json
@@ -9,77 +16,66 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from realsr_jax.cli import command
-from realsr_jax.cli.inference_flags import (
-    NETWORK_HELP,
-    define_inference_flags,
-    read_inference_flags,
-    read_paths,
-)
-from realsr_jax.config import InferenceConfig, bicubic_scale
+from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags
+from realsr_jax.system.errors import UsageError
+from realsr_jax.system.files import write_atomically
+from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
+from realsr_jax.system.terminal import complain, say
+from realsr_jax.upscale.inference_config import InferenceConfig, bicubic_scale
 from realsr_jax.weights import read_description
 
 if TYPE_CHECKING:
-    from realsr_jax.cli.image_pairs import Matched
-    from realsr_jax.cli.scoring import Upscale
-    from realsr_jax.evaluation import Evaluation
+    from realsr_jax.evaluate.image_pairs import ImagePair
+    from realsr_jax.evaluate.protocols import Evaluation
+    from realsr_jax.evaluate.scoring import Upscale
 
-_HELP = f"""\
-realsr-evaluate: scores a network, or a folder of results, against true images.
-
-  realsr-evaluate --lr=valid/LR --hr=valid/HR --report=report
-  realsr-evaluate --lr=Set5/LR_bicubic/X2 --hr=Set5/HR_X2 --weights=bicubic --protocol=benchmark
-  realsr-evaluate --sr=results --hr=valid/HR --scale=2 --json=scores.json
-
-Files (files and folders, comma-separated; matched by name, less endings such as _HR, _LR, _SR, x2, _x2)
-  --hr=PATHS            true images; what they have beyond a multiple of the scale is cut off, below and right
-  --lr=PATHS            small images: what the network upscales; beside --sr, for the bicubic baseline
-  --sr=PATHS            restored images, in place of a network
-  --scale=N             beside --sr without --lr: the factor between LR and HR
-
-Scores (on 8-bit values; 16 bits are rounded, transparency is ignored)
-  --protocol=NAME       aim: SSIM of RGB, a border of scale + 6 pixels is left out, the AIM score decides
-                        benchmark, as for Set5: SSIM of the luma, a border of scale, PSNR-Y decides
-  --border=N            leave out N pixels on each side instead
-
-Output
-  --json=FILE           all figures; what is infinite, as of identical images, is the string "inf"
-  --report=DIR          index.html with figures and pictures, about 1 MB a megapixel: before/after slider,
-                        zoom on the region of the greatest error; one file, to be opened from anywhere
-
-{NETWORK_HELP}
-Exit status: 0 if every image was scored, 1 if one was not, 2 if the command line is wrong.
-"""
+_NAME = "realsr-evaluate"
 
 
-def _define_flags(values: flags.FlagValues) -> None:
-    for role in ("hr", "lr", "sr"):
-        flags.DEFINE_list(role, None, f"{role.upper()} files and folders.", flag_values=values)
-    flags.DEFINE_integer("scale", None, "Factor between LR and HR.", lower_bound=1, flag_values=values)
-    flags.DEFINE_enum("protocol", "aim", ["aim", "benchmark"], "Rules.", flag_values=values)
-    flags.DEFINE_integer("border", None, "Pixels left out.", lower_bound=0, flag_values=values)
-    flags.DEFINE_string("json", None, "File for all figures.", flag_values=values)
-    flags.DEFINE_string("report", None, "Folder for the page.", flag_values=values)
-    define_inference_flags(values)
+def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
+    del argv
+    table.section(
+        "Files (files and folders, comma-separated; matched by name, less endings such as _HR, _LR, _SR, x2)"
+    )
+    table.texts("hr", "PATHS", "true images; what they have beyond a multiple of the scale is cut off, below and right")
+    table.texts("lr", "PATHS", "small images: what the network upscales; beside --sr, for the bicubic baseline")
+    table.texts("sr", "PATHS", "restored images, in place of a network")
+    table.whole("scale", "beside --sr without --lr: the factor between LR and HR", least=1)
+    table.section("Scores (on 8-bit values; 16 bits are rounded, transparency is ignored)")
+    table.choice(
+        "protocol",
+        ("aim", "benchmark"),
+        "aim: SSIM of RGB, a border of scale + 6 pixels is left out, the AIM score decides; benchmark, as for "
+        "Set5: SSIM of the luma, a border of scale, PSNR-Y decides. The luma of HR stored in grey is its values",
+        "aim",
+    )
+    table.whole("border", "leave out N pixels on each side instead", least=0)
+    table.section("Output")
+    table.text("json", "FILE", 'all figures; what is infinite, as of identical images, is the string "inf"')
+    table.text(
+        "report",
+        "DIR",
+        "index.html with figures and pictures, about 1 MB a megapixel: before/after slider, zoom on the region of "
+        "the greatest error; one file, to be opened from anywhere",
+    )
+    define_inference_flags(table)
 
 
 def _main(values: flags.FlagValues) -> int:
-    inputs = {role: paths for role in ("hr", "lr", "sr") if (paths := read_paths(values, role))}
+    inputs = {role: paths for role in ("hr", "lr", "sr") if (paths := command.read_paths(values, role))}
     config = _read_config(values, inputs)
     json_path, report = command.output_file(values, "json"), command.output_folder(values, "report")
 
-    from realsr_jax.cli.image_pairs import match_images
+    from realsr_jax.evaluate.image_pairs import match_images
 
     matched = match_images(inputs)
-    plan = _make_plan(values, inputs, config, matched)
+    plan = _make_plan(values, inputs, config, matched.pairs, matched.n_images)
     for problem in matched.problems:
-        command.complain("realsr-evaluate", problem)
-    upscale, interpolate = (
-        _load(config, plan, tile_batch=values.tile_batch) if "lr" in inputs else (None, None)
-    )
+        complain(_NAME, problem)
+    upscale, interpolate = _load(config, plan, values.tile_batch) if "lr" in inputs else (None, None)
 
-    from realsr_jax.cli.scoring import score_pairs
-    from realsr_jax.files import write_atomically
-    from realsr_jax.report_page import ReportPage
+    from realsr_jax.evaluate.report_page import ReportPage
+    from realsr_jax.evaluate.scoring import score_pairs
 
     page = None if report is None else ReportPage(border=plan.border)
     done, problems = score_pairs(matched.pairs, plan, upscale=upscale, interpolate=interpolate, page=page)
@@ -87,7 +83,7 @@ def _main(values: flags.FlagValues) -> int:
     if json_path is not None:
         write_atomically(json_path, _to_json(done, problems))
     if page is not None and report is not None and done.results:
-        command.say(f"report: {page.write(report, done)}")
+        say(f"report: {page.write(report, done)}")
     return 1 if problems else 0
 
 
@@ -97,19 +93,18 @@ def _read_config(values: flags.FlagValues, inputs: Mapping[str, Sequence[str]]) 
     Raises:
         UsageError: if flags are missing or contradict each other.
     """
-    if "hr" not in inputs:
-        raise command.UsageError("--hr is missing: name the true images or their folder")
+    command.required(values, hr="name the true images or their folder")
     if "sr" in inputs:
-        network = flags.FlagValues()
+        network = command.FlagTable()
         define_inference_flags(network)
-        for name in network:
+        for name in network.values:
             if values[name].present:
-                raise command.UsageError(f"--{name} runs a network, which cannot stand beside --sr")
+                raise UsageError(f"--{name} runs a network, which cannot stand beside --sr")
         return None
     if "lr" not in inputs:
-        raise command.UsageError("name --lr to score a network, or --sr to score its results")
+        raise UsageError("name --lr to score a network, or --sr to score its results")
     if values.scale is not None:
-        raise command.UsageError("--scale cannot stand beside --weights or --config, which decide it")
+        raise UsageError("--scale cannot stand beside --weights or --config, which decide it")
     return read_inference_flags(values)
 
 
@@ -117,50 +112,50 @@ def _make_plan(
     values: flags.FlagValues,
     inputs: Mapping[str, Sequence[str]],
     config: InferenceConfig | None,
-    matched: "Matched",
+    pairs: "Sequence[ImagePair]",
+    n_images: int,
 ) -> "Evaluation":
     """Returns an evaluation without results; scale and border from wherever they can be known."""
-    from realsr_jax.cli.scoring import find_scale
-    from realsr_jax.evaluation import Evaluation, Protocol
+    from realsr_jax.evaluate.protocols import Evaluation, Protocol
+    from realsr_jax.evaluate.scoring import scale_of_results
 
     if config is not None:
         first = config.runs[0].weights
         scale = bicubic_scale(first) or read_description(first).scale
         subject = ",".join(run.weights for run in config.runs)
     else:
-        scale = find_scale(matched.pairs) if values.scale is None and "lr" in inputs else values.scale
+        scale = scale_of_results(pairs) if values.scale is None and "lr" in inputs else values.scale
         subject = ",".join(inputs["sr"])
     protocol, border = Protocol(values.protocol), values.border
     if border is None:
         if scale is None:
-            raise command.UsageError(
+            raise UsageError(
                 "the scale, on which the border depends, is unknown: pass --scale, --lr or --border"
             )
         border = protocol.border(scale)
-    return Evaluation(subject, protocol, scale, border, (), matched.n_images)
+    return Evaluation(subject, protocol, scale, border, (), n_images)
 
 
 def _load(
-    config: InferenceConfig | None, plan: "Evaluation", *, tile_batch: int | None
+    config: InferenceConfig | None, plan: "Evaluation", tile_batch: int | None
 ) -> tuple["Upscale | None", "Upscale"]:
     """Returns what makes SR of LR, if there is a network, and what interpolates."""
-    with command.ended_by_interrupt("realsr-evaluate"):
-        command.start_jax()
-        from realsr_jax.inference import BicubicUpscaler, load_inference, upscale_photo
+    with ended_by_interrupt(_NAME):
+        start_jax()
+        from realsr_jax.upscale.photo_upscaling import BicubicUpscaler, load_inference, make_smoothing, upscale_photo
 
         assert plan.scale is not None
         interpolate = functools.partial(upscale_photo, upscaler=BicubicUpscaler(plan.scale), format="PNG")
         if config is None:
             return None, interpolate
         upscaler = load_inference(config, tile_batch=tile_batch)
-    upscale = functools.partial(
-        upscale_photo, upscaler=upscaler, format="PNG", guided_filter=config.guided_filter
-    )
-    return upscale, interpolate
+    return functools.partial(
+        upscale_photo, upscaler=upscaler, format="PNG", smooth=make_smoothing(config)
+    ), interpolate
 
 
 def _to_json(done: "Evaluation", problems: Sequence[str]) -> str:
-    from realsr_jax.evaluation import as_json
+    from realsr_jax.evaluate.protocols import as_json
 
     document = {
         "subject": done.subject,
@@ -171,11 +166,7 @@ def _to_json(done: "Evaluation", problems: Sequence[str]) -> str:
         "n_images": done.n_images,
         "n_scored": len(done.results),
         "means": {name: as_json(scores) for name, scores in done.means().items()},
-        "images": [
-            {"name": result.name, "scores": as_json(result.scores)}
-            | ({} if result.bicubic is None else {"bicubic": as_json(result.bicubic)})
-            for result in done.results
-        ],
+        "images": [result.as_json() for result in done.results],
         "problems": list(problems),
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
@@ -183,7 +174,7 @@ def _to_json(done: "Evaluation", problems: Sequence[str]) -> str:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return command.run("realsr-evaluate", _HELP, _define_flags, _main, argv)
+    return command.run(_NAME, __doc__, _define_flags, _main, argv)
 
 
 if __name__ == "__main__":

@@ -13,31 +13,11 @@ from typing import Any
 
 from absl import flags
 
-from realsr_jax.cli.command import UsageError
-from realsr_jax.config import InferenceConfig, ModelRun, Tiling, bicubic_scale, make_tilings
+from realsr_jax.cli.command import FlagTable, read_paths
+from realsr_jax.system.errors import UsageError
+from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun, bicubic_scale
+from realsr_jax.upscale.tilings import Tiling, make_tilings
 from realsr_jax.weights import read_description
-
-NETWORK_HELP = """\
-Network
-  --weights=DIRS        'default', the network that comes with the package; or a weights directory made by
-                        realsr-convert, or the directory of a training run; several, comma-separated, are
-                        averaged; 'bicubic' is plain interpolation by 2, as a baseline ('bicubic_x4' by 4)
-  --ensemble_weights=W  how much each of several networks counts, such as 2,1,1 (equal)
-  --noround_each        average several networks' results in float, not rounded to 8 bits first as published
-  --self_ensemble       average over the eight flips and transposes: better, 8 times slower
-  --dtype=TYPE          float32, or bfloat16 for accelerators, within a grey level of it
-  --guided_filter       smooth the result with the published guided filter
-  --config=NAME         a whole run, by bundled name or path of a Python file; with --weights, these
-                        directories take the place of the configuration's
-
-Tiles (LR pixels; several sizes, comma-separated, are averaged: crop-ensemble)
-  --tile_size=N         side of uniform tiles (256); 0 runs the whole image in one pass
-  --tile_overlap=N      what neighbouring tiles share, blended (32)
-  --chop_size=N         the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10
-  --shave_size=N        by how much quarters reach past the half (80)
-  --tile_batch=N        tiles that a device runs at once (1 on CPUs, 4 on accelerators)
-"""
-"""What ``--help`` says of these flags."""
 
 _CONFIG_DECIDES = (
     "tile_size",
@@ -50,24 +30,44 @@ _CONFIG_DECIDES = (
 """Flags that cannot stand beside --config, which says as much for each network."""
 
 
-def define_inference_flags(values: flags.FlagValues) -> None:
+def define_inference_flags(table: FlagTable) -> None:
     """Defines the flags."""
-
-    def define(kind: Any, name: str, default: Any, text: str) -> None:
-        kind(name, default, text, flag_values=values)
-
-    define(flags.DEFINE_list, "weights", None, "Weights directories.")
-    define(flags.DEFINE_list, "ensemble_weights", None, "How much each network counts.")
-    define(flags.DEFINE_bool, "round_each", True, "Round each network's result before averaging.")
-    define(flags.DEFINE_bool, "self_ensemble", False, "Average over flips and transposes.")
-    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Arithmetic.", flag_values=values)
-    define(flags.DEFINE_bool, "guided_filter", False, "Smooth the result.")
-    define(flags.DEFINE_string, "config", None, "A whole run.")
-    define(flags.DEFINE_list, "tile_size", None, "Side of uniform tiles.")
-    define(flags.DEFINE_list, "tile_overlap", None, "What tiles share.")
-    define(flags.DEFINE_list, "chop_size", None, "The published tiling.")
-    define(flags.DEFINE_list, "shave_size", None, "By how much quarters reach past the half.")
-    flags.DEFINE_integer("tile_batch", None, "Tiles at once.", lower_bound=1, flag_values=values)
+    table.section("Network")
+    table.texts(
+        "weights",
+        "DIRS",
+        "'default', the network that comes with the package; or a weights directory made by realsr-convert, or "
+        "the directory of a training run; several, comma-separated, are averaged; 'bicubic' is plain "
+        "interpolation by 2, as a baseline ('bicubic_x4' by 4)",
+    )
+    table.texts("ensemble_weights", "W", "how much each of several networks counts, such as 2,1,1 (equal)")
+    table.switch(
+        "round_each", "average several networks' results in float, not rounded to 8 bits first as published", True
+    )
+    table.switch("self_ensemble", "average over the eight flips and transposes: better, 8 times slower")
+    table.choice(
+        "dtype",
+        ("float32", "bfloat16"),
+        "float32, or bfloat16 for accelerators, within a grey level of it",
+        "float32",
+    )
+    table.switch("guided_filter", "smooth the result with the published guided filter")
+    table.whole("guided_radius", "half the side of its window, in pixels (10)", 10, 1)
+    table.number("guided_eps", "its regularisation, in squared grey levels; larger is smoother (10)", 10.0)
+    table.text(
+        "config",
+        "NAME",
+        "a whole run, by bundled name or path of a Python file; with --weights, these directories take the "
+        "place of the configuration's",
+    )
+    table.section("Tiles (LR pixels; several sizes, comma-separated, are averaged: crop-ensemble)")
+    table.texts("tile_size", "N", "side of uniform tiles (256); 0 runs the whole image in one pass")
+    table.texts("tile_overlap", "N", "what neighbouring tiles share, blended (32)")
+    table.texts(
+        "chop_size", "N", "the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10"
+    )
+    table.texts("shave_size", "N", "by how much quarters reach past the half (80)")
+    table.whole("tile_batch", "tiles that a device runs at once (1 on CPUs, 4 on accelerators)", least=1)
 
 
 def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
@@ -97,18 +97,6 @@ def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
     return config
 
 
-def read_paths(values: flags.FlagValues, name: str) -> list[str]:
-    """Returns the paths that a flag lists, the user's home in place of ``~``.
-
-    Raises:
-        UsageError: if one of several is empty.
-    """
-    paths = values[name].value or []
-    if not all(paths):
-        raise UsageError(f"--{name}={','.join(paths)}: has an empty entry")
-    return [os.path.expanduser(path) for path in paths]
-
-
 def _from_flags(values: flags.FlagValues) -> InferenceConfig:
     directories = read_paths(values, "weights") or ["default"]
     for directory in directories:
@@ -129,6 +117,8 @@ def _from_flags(values: flags.FlagValues) -> InferenceConfig:
         ),
         round_each=values.round_each,
         guided_filter=values.guided_filter,
+        guided_radius=values.guided_radius,
+        guided_eps=values.guided_eps,
         dtype=values.dtype,
     )
 
@@ -178,9 +168,8 @@ def _from_config(values: flags.FlagValues) -> InferenceConfig:
         config = dataclasses.replace(
             config, runs=tuple(dataclasses.replace(run, weights=weights) for run, weights in runs)
         )
-    given = {
-        name: values[name].value for name in ("round_each", "guided_filter", "dtype") if values[name].present
-    }
+    names = ("round_each", "guided_filter", "guided_radius", "guided_eps", "dtype")
+    given = {name: values[name].value for name in names if values[name].present}
     return dataclasses.replace(config, **given)
 
 

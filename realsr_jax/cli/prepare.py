@@ -12,8 +12,8 @@ from absl import flags
 from tqdm import tqdm
 
 from realsr_jax.cli import command
-from realsr_jax.cli.photo_jobs import silent_pillow
-from realsr_jax.cli.report import terminal_width
+from realsr_jax.upscale.photo_files import silent_pillow
+from realsr_jax.system.terminal import terminal_width
 
 _NAME: Final = "realsr-prepare"
 
@@ -100,7 +100,7 @@ def _prepare(values: flags.FlagValues) -> int:
     if values.data_dir:
         command.output_folder(values, "data_dir")
 
-    from realsr_jax.data import preparing
+    from realsr_jax.data import tfds_preparation as preparing
 
     with contextlib.ExitStack() as stack:
         bar = None
@@ -136,7 +136,7 @@ def _make_lr(values: flags.FlagValues) -> int:
     _check_folder(values.hr, "hr")
     command.output_folder(values, "lr")
 
-    from realsr_jax.data.checking import n_threads
+    from realsr_jax.system.processes import n_threads
     from realsr_jax.data.lr_images import LrJob, LrResult, make_lr_images, plan_lr_images
 
     jobs = plan_lr_images(hr, lr)

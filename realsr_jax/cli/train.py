@@ -11,7 +11,7 @@ from absl import flags
 
 from realsr_jax.cli import command
 from realsr_jax.cli.inference_flags import load_config
-from realsr_jax.training_config import TrainConfig
+from realsr_jax.train.train_config import TrainConfig
 
 _HELP = """\
 realsr-train: trains a network on all devices; started again with the same directory, it continues.
@@ -148,7 +148,7 @@ def _main(values: flags.FlagValues) -> int:
     if values.show:
         import json
 
-        from realsr_jax.train.description import describe
+        from realsr_jax.train.run_config import describe
 
         command.say(json.dumps(describe(config), indent=2))
         return 0

@@ -78,7 +78,7 @@ def _main(values: flags.FlagValues) -> int:
     for problem in problems:
         command.complain(_NAME, problem)
 
-    from realsr_jax.wash.results import summarise, write_results
+    from realsr_jax.wash.tables import summarise, write_results
 
     workers = values.workers or command.processors()
     scale = values.scale or _find_scale(pairs)
@@ -126,7 +126,7 @@ def _list_pairs(lr: str, hr: str) -> "tuple[list[Pair], list[str]]":
 
 
 def _find_scale(pairs: "Sequence[Pair]") -> int:
-    from realsr_jax.wash.work import find_scale
+    from realsr_jax.wash.pair_files import find_scale
 
     scale = find_scale(pairs)
     if scale is None:
@@ -137,7 +137,7 @@ def _find_scale(pairs: "Sequence[Pair]") -> int:
 def _measure(pairs: "Sequence[Pair]", scale: int, path: Path, workers: int) -> "list[Record]":
     """Measures what the journal does not hold yet; returns all records in order."""
     from realsr_jax.wash.journal import Journal
-    from realsr_jax.wash.work import measure_files, run_all
+    from realsr_jax.wash.pair_files import measure_files, run_all
 
     journal = Journal(path, pairs, scale)
     try:
@@ -187,7 +187,7 @@ def _align(
     workers: int,
 ) -> None:
     """Writes corrected pairs."""
-    from realsr_jax.wash.work import align_files, run_all
+    from realsr_jax.wash.pair_files import align_files, run_all
 
     todo = [
         (pair, scale, verdict.faults, limits, folder)
@@ -220,9 +220,9 @@ def _write_sheet(
     workers: int,
 ) -> None:
     """Writes the page of the worst pairs and those nearest to the limits."""
-    from realsr_jax.wash.results import choose_shown, names
-    from realsr_jax.wash.sheet import write_sheet
-    from realsr_jax.wash.work import make_entry, run_all
+    from realsr_jax.wash.tables import choose_shown, names
+    from realsr_jax.wash.contact_sheet import write_sheet
+    from realsr_jax.wash.pair_files import make_entry, run_all
 
     shown = [index for index in choose_shown(verdicts, _SHOWN) if records[index].fault != "unreadable"]
     entries = []

@@ -1,8 +1,7 @@
 """Training data: pairs of images from disk or TFDS, decoded once, and batches of crops of them."""
 
-from realsr_jax.data.entries import DataError
-from realsr_jax.data.imresize import imresize
-from realsr_jax.data.pairs import Pair, Pairs, open_pairs
-from realsr_jax.data.pipeline import batch_names, make_batches
+from realsr_jax.data.batches import Batches, batch_names, make_batches
+from realsr_jax.data.pair_reading import DataError
+from realsr_jax.data.training_pairs import TrainingPair, TrainingPairs, open_pairs
 
-__all__ = ["DataError", "Pair", "Pairs", "batch_names", "imresize", "make_batches", "open_pairs"]
+__all__ = ["Batches", "DataError", "TrainingPair", "TrainingPairs", "batch_names", "make_batches", "open_pairs"]

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from realsr_jax.data.checking import in_threads
-from realsr_jax.data.entries import DataError, crop_to_multiple
-from realsr_jax.data.imresize import imresize
+from realsr_jax.system.processes import in_threads
+from realsr_jax.data.pair_reading import DataError, crop_to_multiple
+from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.images import ImageError, Photo, find_photos, read_photo, write_photo
 
 _FORMAT: Final = "PNG"

@@ -1,45 +1,50 @@
-"""Which files of two folders belong together."""
+"""Which files show the same picture, by their names: LR, SR and HR images of training, washing and evaluation."""
 
 import glob
+import os
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from realsr_jax.data.entries import DataError
+from realsr_jax.data.pair_reading import DataError
 from realsr_jax.images import SUFFIXES, ImageError, find_photos
 
-_ENDINGS: Final = re.compile(r"(?<=.)(?:_HR|_LR|_x[2348]|(?<=\d)x[2348])+$", re.IGNORECASE)
+# A bare x2, as in babyx2.png or 0001x2.png, marks no HR image: there, it is part of a name such as box2.png.
+_MARKED: Final = re.compile(r"(?<=.)[_-](?:[HLS]R[2348]?|x[2348])$", re.IGNORECASE)
+_BARE: Final = re.compile(r"(?<=.)x[2348]$", re.IGNORECASE)
 
 
-class Keyed(NamedTuple):
+class KeyedFile(NamedTuple):
     """A file and what it has in common with its partner."""
 
     key: str
     path: Path
 
 
-def find_keyed(place: str, what: str) -> list[Keyed]:
+def find_keyed(place: str, what: str) -> list[KeyedFile]:
     """Lists the images of a folder or of a pattern with one star, sorted by path.
 
     Args:
-        place: the folder or pattern. Keys are the stems of a folder's files, or what a pattern's star stands
-            for, without endings such as ``_HR`` and ``x2``.
+        place: the folder or pattern, ``~`` for the user's home. Keys are the stems of a folder's files, or
+            what a pattern's star stands for; `match_files` disregards endings such as ``_HR`` and ``x2``.
         what: what the images are, for messages.
 
     Raises:
         DataError: if there are none.
     """
+    place = os.path.expanduser(place)
     if "*" in place:
         return _find_pattern(place, what)
     try:
         if not Path(place).is_dir():
             raise ImageError(f"{place}: no such folder")
-        return [Keyed(name_of(found.path), found.path) for found in find_photos([place])]
+        return [KeyedFile(found.path.stem, found.path) for found in find_photos([place])]
     except ImageError as error:
         raise DataError(f"{error}; expected {what} there") from error
 
 
-def _find_pattern(pattern: str, what: str) -> list[Keyed]:
+def _find_pattern(pattern: str, what: str) -> list[KeyedFile]:
     before, _, after = pattern.partition("*")
     if "*" in after:
         raise DataError(f"{pattern}: a pattern can have one star only, such as photos/*_LR.png")
@@ -52,16 +57,59 @@ def _find_pattern(pattern: str, what: str) -> list[Keyed]:
         path, matched = Path(name), parts.fullmatch(name)
         if matched and path.suffix.lower() in SUFFIXES and path.is_file():
             key = "".join(matched.groups())
-            images.append(Keyed(_key(key if "." in after else Path(key).stem), path))
+            images.append(KeyedFile(key if "." in after else Path(key).stem, path))
     if not images:
         raise DataError(f"{pattern}: no image file matches this pattern; expected {what}")
     return images
 
 
-def match(
-    lr: list[Keyed], hr: list[Keyed], clean_list: str = ""
+def match_files(
+    hr: Sequence[KeyedFile], others: Sequence[KeyedFile], role: str
+) -> tuple[dict[Path, Path], list[str]]:
+    """Finds the file that belongs to each HR file: the one for which the fewest endings must go.
+
+    Endings are ``_HR``, ``_LR``, ``_SR`` and ``_x2``, and at files that are not HR a bare ``x2`` too.
+
+    Args:
+        hr: HR images.
+        others: LR or SR images.
+        role: "LR" or "SR", for messages.
+
+    Returns:
+        The other file by HR file, in the order of the HR files, and a line for each file without a partner.
+    """
+    index: dict[str, list[tuple[int, Path]]] = {}
+    for other in others:
+        for depth, stem in enumerate(_stems(other.key, is_hr=False)):
+            index.setdefault(stem, []).append((depth, other.path))
+    owners: dict[Path, Path] = {}
+    ambiguous: set[Path] = set()
+    problems = []
+    for image in hr:
+        distances: dict[Path, int] = {}
+        for hr_depth, stem in enumerate(_stems(image.key, is_hr=True)):
+            for depth, path in index.get(stem, ()):
+                distances[path] = min(hr_depth + depth, distances.get(path, hr_depth + depth))
+        nearest = [path for path, distance in distances.items() if distance == min(distances.values())]
+        if len(nearest) > 1:
+            ambiguous.update(nearest)
+            problems.append(f"{image.path}: both {nearest[0]} and {nearest[1]} match it by name; rename one")
+        elif nearest and nearest[0] in owners:
+            owner = owners[nearest[0]]
+            problems.append(f"{image.path}: {nearest[0]}, which matches it by name, is already {owner}'s; rename one")
+        elif nearest:
+            owners[nearest[0]] = image.path
+        else:
+            problems.append(f"{image.path}: no {role} image matches it by name")
+    left_over = [other.path for other in others if other.path not in owners and other.path not in ambiguous]
+    problems += [f"{path}: no HR image matches it by name" for path in left_over]
+    return {image: path for path, image in owners.items()}, problems
+
+
+def match_pairs(
+    lr: Sequence[KeyedFile], hr: Sequence[KeyedFile], clean_list: str = ""
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Pairs up files of equal keys.
+    """Pairs up LR and HR images.
 
     Args:
         lr: LR images.
@@ -70,67 +118,62 @@ def match(
             for all images.
 
     Returns:
-        LR and HR paths, sorted by key, and a line for each file or name without a partner.
+        LR and HR paths, sorted by the name that both share, and a line for each file or name without a partner.
 
     Raises:
         DataError: if there is no such list or it names none of the images.
     """
-    problems = []
+    absent = []
     if clean_list:
         clean = read_clean_list(clean_list)
-        present = {image.key for image in (*lr, *hr)}
+        names = {image: {name_of(image.key)} for image in hr}
+        names |= {image: {name_of(image.key), *_stems(image.key, is_hr=False)} for image in lr}
+        present = set().union(*names.values())
         if present.isdisjoint(clean):
             raise DataError(f"{clean_list}: names no image of this data set, such as {hr[0].path}")
-        lr, hr = ([image for image in images if image.key in clean] for images in (lr, hr))
-        absent = [name for key, name in clean.items() if key not in present]
-        problems = [f"{name}: named in {clean_list}, but there is no such image" for name in absent]
-    lr_paths, hr_paths = _group(lr), _group(hr)
-    pairs = []
-    for key in sorted(lr_paths | hr_paths):
-        lrs, hrs = lr_paths.get(key, []), hr_paths.get(key, [])
-        names = [str(path) for path in (*lrs, *hrs)]
-        if len(lrs) == len(hrs) == 1:
-            pairs.append((lrs[0], hrs[0]))
-        elif lrs and hrs:
-            problems.append(f"{', '.join(names)}: more than two images with the name {key!r}; rename some")
-        else:
-            problems += [f"{name}: no {'HR' if lrs else 'LR'} image has the name {key!r}" for name in names]
-    return pairs, problems
+        lr, hr = ([image for image in images if names[image] & clean.keys()] for images in (lr, hr))
+        absent = [
+            f"{name}: named in {clean_list}, but there is no such image"
+            for key, name in clean.items()
+            if key not in present
+        ]
+    matched, problems = match_files(hr, lr, "LR")
+    keys = {image.path: name_of(image.key) for image in hr}
+    pairs = sorted(((path, image) for image, path in matched.items()), key=lambda pair: keys[pair[1]])
+    return pairs, [*absent, *problems]
 
 
 def read_clean_list(path: str) -> dict[str, str]:
     """Reads a list of image names.
 
     Args:
-        path: a text file with one name a line.
+        path: a text file with one name a line, ``~`` for the user's home.
 
     Returns:
-        The names by key.
+        The names by `name_of`.
 
     Raises:
         DataError: if it cannot be read.
     """
     try:
-        names = [line.strip() for line in Path(path).read_text().splitlines()]
+        names = [line.strip() for line in Path(os.path.expanduser(path)).read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise DataError(f"{path}: {reason}; expected a list of image names, one a line") from error
-    return {name_of(Path(name)): name for name in names if name}
+    return {name_of(Path(name).stem): name for name in names if name}
 
 
-def name_of(path: Path) -> str:
-    """Returns the key of a folder's file: its name without suffix and endings such as ``_HR``."""
-    return _key(path.stem)
+def name_of(stem: str) -> str:
+    """Returns the name by which lists know a picture: without endings such as ``_HR`` and, after a digit, x2."""
+    *_, name = _stems(stem, is_hr=True)
+    while name[-3:-2].isdigit() and _BARE.search(name):
+        *_, name = _stems(name[:-2], is_hr=True)
+    return name
 
 
-def _key(stem: str) -> str:
-    """Removes the endings that tell LR from HR, as in ``0001x2`` and ``000090_HR``."""
-    return _ENDINGS.sub("", stem)
-
-
-def _group(images: list[Keyed]) -> dict[str, list[Path]]:
-    """Collects the paths of each key."""
-    groups: dict[str, list[Path]] = {}
-    for key, path in images:
-        groups.setdefault(key, []).append(path)
-    return groups
+def _stems(stem: str, *, is_hr: bool) -> Iterator[str]:
+    """Yields a stem, then with one ending less, and so on."""
+    yield stem
+    while match := _MARKED.search(stem) or (None if is_hr else _BARE.search(stem)):
+        stem = stem[: match.start()]
+        yield stem

@@ -1,26 +1,46 @@
-"""The four networks of the AIM 2020 solution, as linen modules."""
+"""The networks, by name: each is one file here, one in `convert`, and a line in the registry of both.
 
-from typing import Any
+A file is imported when its network is first asked for, so that listing the names does not start JAX.
+"""
 
-import flax.linen as nn
-import jax.numpy as jnp
+from typing import TYPE_CHECKING, Any
 
-from realsr_jax.config import DeepOADDetConfig, DRLNConfig, EDSRConfig, ModelConfig, OADDetConfig
-from realsr_jax.models.drln import DRLN
-from realsr_jax.models.edsr import EDSR
-from realsr_jax.models.oaddet import OADDet
+from realsr_jax.system.registry import Registry
 
-__all__ = ["DRLN", "EDSR", "OADDet", "build_model"]
+if TYPE_CHECKING:
+    import flax.linen as nn
 
-_MODULES: dict[type, type[nn.Module]] = {
-    OADDetConfig: OADDet,
-    DeepOADDetConfig: OADDet,
-    EDSRConfig: EDSR,
-    DRLNConfig: DRLN,
-}
+    from realsr_jax.models.network import ModelConfig, Network
+
+NETWORKS: "Registry[Network]" = Registry(
+    {
+        "oaddet": "realsr_jax.models.oaddet:OADDET",
+        "deep_oaddet": "realsr_jax.models.deep_oaddet:DEEP_OADDET",
+        "edsr": "realsr_jax.models.edsr:EDSR",
+        "drln": "realsr_jax.models.drln:DRLN",
+    }
+)
+"""The networks by the names under which ``model.json`` and the command line know them."""
 
 
-def build_model(config: ModelConfig, *, dtype: Any = jnp.float32, remat: bool = False) -> nn.Module:
+def network_of(config: "ModelConfig") -> "Network":
+    """Returns the network that a configuration is one of.
+
+    Raises:
+        ValueError: if it is not registered.
+    """
+    return NETWORKS[network_name(config)]
+
+
+def network_name(config: "ModelConfig") -> str:
+    """Returns the name of the network that a configuration is one of; raises as `network_of` does."""
+    for name, network in NETWORKS.items():
+        if type(config) is network.config_class:
+            return name
+    raise ValueError(f"{type(config).__name__} is no network's configuration; see realsr_jax.models.NETWORKS")
+
+
+def build_model(config: "ModelConfig", *, dtype: Any = "float32", remat: bool = False) -> "nn.Module":
     """Returns the network that a configuration describes.
 
     The network maps float32 [n, h, w, 3] in 0..255 to float32 [n, h*scale, w*scale, 3], not clipped.
@@ -33,5 +53,16 @@ def build_model(config: ModelConfig, *, dtype: Any = jnp.float32, remat: bool = 
     Raises:
         ValueError: if no such network exists.
     """
+    import jax.numpy as jnp
+
     config.validate()
-    return _MODULES[type(config)](config, dtype, remat)
+    return network_of(config).module(config, jnp.dtype(dtype), remat)
+
+
+def parameter_shapes(config: "ModelConfig") -> Any:
+    """Returns a network's parameters as `jax.ShapeDtypeStruct`s, nested as its module nests them."""
+    import jax
+    import jax.numpy as jnp
+
+    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    return jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]

@@ -3,14 +3,16 @@
 Source: Anwar and Barnes 2019, figures 1 and 2; wiring as in the released weights.
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from realsr_jax.config import DRLNConfig
-from realsr_jax.layers import UNIT_RGB_MEAN, Conv, Upsampler
+from realsr_jax.models.layers import UNIT_RGB_MEAN, Conv, Upsampler
+from realsr_jax.models.network import ModelConfig, Network
+from realsr_jax.system.errors import require
 
 FEATURES = 64
 GROUPS = (3, 3, 3, 3, 4, 4)
@@ -18,6 +20,19 @@ GROUPS = (3, 3, 3, 3, 4, 4)
 
 BYPASSED_COMPRESSION = 4
 """The compression, counted over all groups, whose output no block reads; the next reads the group's input."""
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class DRLNConfig(ModelConfig):
+    """DRLN (Anwar and Barnes 2019), whose only option is the scale.
+
+    Attributes:
+        scale: 2, 3, 4 or 8.
+    """
+
+    def validate(self) -> None:
+        """Raises ValueError, with the reason, if no such network exists."""
+        require(self.scale in (2, 3, 4, 8), self, "scale", "2, 3, 4 or 8")
 
 
 class _Residual(nn.Module):
@@ -63,7 +78,7 @@ class _Block(nn.Module):
         return LaplacianAttention(self.dtype, name="attention")(x)
 
 
-class DRLN(nn.Module):
+class _DRLN(nn.Module):
     """DRLN on images of 0..255.
 
     Attributes:
@@ -94,3 +109,12 @@ class DRLN(nn.Module):
             group_input = compressed + group_input
         x = Upsampler(self.config.scale, relu=True, dtype=self.dtype, name="upsample")(group_input + head)
         return Conv(3, name="tail")(x) + mean
+
+
+DRLN = Network(
+    title="DRLN",
+    config_class=DRLNConfig,
+    module=_DRLN,
+    checkpoints="DRLN x2 x3 x4 x8",
+    parameters=34_430_155,
+)

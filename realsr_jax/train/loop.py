@@ -22,14 +22,14 @@ from realsr_jax import weights
 from realsr_jax.data import DataError, Pairs, batch_names, make_batches, open_pairs
 from realsr_jax.models import build_model
 from realsr_jax.train.checkpoints import Checkpoints, Progress, as_numpy
-from realsr_jax.train.description import check_description
-from realsr_jax.train.optimizer import make_optimizer, make_schedule
-from realsr_jax.train.records import Records
-from realsr_jax.train.report import Meter, Report, headline_name
-from realsr_jax.train.start import count, initial_params
+from realsr_jax.train.run_config import check_description
+from realsr_jax.train.optimizers import make_optimizer, make_schedule
+from realsr_jax.train.run_log import Records
+from realsr_jax.train.progress_lines import Meter, Report, headline_name
+from realsr_jax.train.initial_params import count, initial_params
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
 from realsr_jax.train.validation import Validation
-from realsr_jax.training_config import TrainConfig
+from realsr_jax.train.train_config import TrainConfig
 
 Say = Callable[[str], None]
 

@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from realsr_jax import losses
-from realsr_jax.training_config import L1, MSE, MSSSIM, SSIM, ClipL1, Loss, Weighted
+from realsr_jax.losses import L1, MSE, MSSSIM, SSIM, ClipL1, Loss, Weighted
 
 AXIS = "batch"
 

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from realsr_jax import evaluation
-from realsr_jax.config import ModelConfig
+from realsr_jax.evaluate import protocols as evaluation
+from realsr_jax.models.network import ModelConfig
 from realsr_jax.data import Pair, Pairs
-from realsr_jax.upscaler import Upscaler
+from realsr_jax.upscale.upscaler import Upscaler
 
 _MOST_SAMPLES = 4
 _SAMPLE_SIZE = 256

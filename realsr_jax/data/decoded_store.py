@@ -1,0 +1,186 @@
+"""Pairs of images, decoded once: a flat file of 8-bit pixels from which crops are read.
+
+A store is a folder, named by what all its pairs are made of, with the file ``pixels.bin``, in which LR and HR
+of each usable pair follow one another row by row, and ``index.json``, what was found out about the pairs.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from realsr_jax.data.pair_loading import load_all, load_pair
+from realsr_jax.data.pair_reading import DataError, PairImages, UnreadPair
+from realsr_jax.system.files import locked
+
+_VERSION: Final = 1
+_OTHERWISE: Final = (
+    "--config.decoded_dir=FOLDER keeps decoded images elsewhere, --config.decoded_dir=none keeps none"
+)
+_STALE_SECONDS: Final = 600
+_TRIAL: Final = 32  # so many pairs give an estimate of the space that all take
+
+
+class DecodedStore:
+    """The pairs in a store's folder. Can be pickled, without the pixels.
+
+    Attributes:
+        lr_sizes: int64 [n, 2], height and width of the LR images; 0 where there is a problem.
+        problems: by index, why a pair cannot be used, in one line.
+        n_bytes: size of all pixels.
+    """
+
+    def __init__(self, folder: Path, scale: int, lr_sizes: np.ndarray, problems: dict[int, str]) -> None:
+        self.lr_sizes = lr_sizes
+        self.problems = problems
+        self._folder = folder
+        self._scale = scale
+        self._ends = np.cumsum(3 * lr_sizes.prod(1) * (1 + scale**2))
+        self.n_bytes = int(self._ends[-1]) if len(self._ends) else 0
+
+    def load(self, index: int) -> PairImages:
+        """Returns a pair as views of the file, of which the rows that are looked at are read from disk."""
+        scale = self._scale
+        height, width = map(int, self.lr_sizes[index])
+        end = int(self._ends[index])
+        middle = end - 3 * height * width * scale**2
+        lr = self._pixels[middle - 3 * height * width : middle].reshape(height, width, 3)
+        return lr, self._pixels[middle:end].reshape(height * scale, width * scale, 3)
+
+    @functools.cached_property
+    def _pixels(self) -> np.ndarray:
+        return np.asarray(np.memmap(self._folder / "pixels.bin", np.uint8, "r"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_pixels"}
+
+
+def open_store(
+    unread: Sequence[UnreadPair], scale: int, folder: Path, *, threads: int, progress: Callable[[int], None]
+) -> DecodedStore:
+    """Opens the store of a list of pairs, which is made if there is none.
+
+    It belongs to these pairs as they are now: when a file changes, or one that could not be read can be, it
+    is made anew. Processes that want to make the same one wait for the first. One that is killed leaves
+    nothing that is used.
+
+    Args:
+        unread: the pairs.
+        scale: of the network.
+        folder: where stores are kept.
+        threads: how many pairs are decoded at once.
+        progress: called with the number of pairs decoded so far, if any must be.
+
+    Raises:
+        DataError: if the folder cannot be written or has too little space.
+    """
+    content = repr((_VERSION, scale, [pair.fingerprint for pair in unread]))
+    target = folder / hashlib.sha256(content.encode()).hexdigest()[:24]
+    store = _read_store(target, scale)
+    if store is not None and not _is_cured(store, unread, scale):
+        return store
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(target.with_suffix(".lock")):
+            _remove_stale(target)
+            store = _read_store(target, scale)
+            if store is None or _is_cured(store, unread, scale):
+                _build(unread, scale, target, threads, progress)
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror or error}; {_OTHERWISE}") from error
+    store = _read_store(target, scale)
+    if store is None:
+        raise DataError(f"{target}: cannot be read back; {_OTHERWISE}")
+    return store
+
+
+def _read_store(target: Path, scale: int) -> DecodedStore | None:
+    """Opens a store if it is there and complete."""
+    try:
+        index = json.loads((target / "index.json").read_text())
+        sizes = np.array(index["lr_sizes"], np.int64).reshape(-1, 2)
+        problems = {int(number): text for number, text in index["problems"].items()}
+        store = DecodedStore(target, scale, sizes, problems)
+        return store if (target / "pixels.bin").stat().st_size == store.n_bytes else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _is_cured(store: DecodedStore, unread: Sequence[UnreadPair], scale: int) -> bool:
+    """Returns whether a pair that could not be used can be now, as after a network drive came back."""
+    return any(not isinstance(load_pair(unread[index], scale), str) for index in store.problems)
+
+
+def _remove_stale(target: Path) -> None:
+    """Removes what killed builds left behind, but not what another host that ignores locks may be writing."""
+    for path in target.parent.glob(f"{target.name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            age = time.time() - max(part.stat().st_mtime for part in (path, *path.iterdir()))
+            if f".{socket.gethostname()}." in path.name or age > _STALE_SECONDS:
+                shutil.rmtree(path)
+
+
+# ---------------------------------------------------------------------------------------------- building
+
+
+def _build(
+    unread: Sequence[UnreadPair], scale: int, target: Path, threads: int, progress: Callable[[int], None]
+) -> None:
+    """Writes a store under another name and renames it; one that is there is outdated or broken."""
+    shutil.rmtree(target, ignore_errors=True)
+    temporary = target.with_name(f"{target.name}.{socket.gethostname()}.{uuid.uuid4().hex}.tmp")
+    temporary.mkdir()
+    try:
+        index = _write_pixels(temporary / "pixels.bin", unread, scale, threads, progress)
+        (temporary / "index.json").write_text(json.dumps(index))
+        with contextlib.suppress(OSError):  # a host that ignores locks was faster
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_pixels(
+    path: Path, unread: Sequence[UnreadPair], scale: int, threads: int, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """Writes the pixels of all pairs and returns the store's index."""
+    folder = path.parent.parent
+    try:
+        with path.open("wb") as file:
+
+            def keep(images: PairImages) -> None:
+                file.writelines(np.ascontiguousarray(image).data for image in images)
+
+            def note(n_done: int) -> None:
+                progress(n_done)
+                if n_done == _TRIAL:
+                    _check_space(folder, file.tell() / _TRIAL * (len(unread) - _TRIAL))
+
+            sizes, problems = load_all(unread, scale, threads=threads, progress=note, keep=keep)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave a file of this size without content
+    except OSError as error:
+        n_bytes = path.stat().st_size if path.exists() else 0
+        raise DataError(
+            f"{folder}: {error.strerror or error} after {n_bytes:,} bytes of decoded images; {_OTHERWISE}"
+        ) from error
+    return {"lr_sizes": sizes.tolist(), "problems": problems}
+
+
+def _check_space(folder: Path, expected: float) -> None:
+    """Stops a build that has no chance, even if the other images are half as large as the first."""
+    free = shutil.disk_usage(folder).free
+    if free < expected / 2:
+        raise DataError(
+            f"{folder}: decoded images need {expected / 2**30:.1f} GiB more, but {free / 2**30:.1f} GiB "
+            f"are free; {_OTHERWISE}"
+        )

@@ -1,0 +1,166 @@
+"""Training pairs of one or several data sets, checked before training starts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from realsr_jax.data.decoded_store import DecodedStore, open_store
+from realsr_jax.data.pair_loading import UndecodedPairs, load_all
+from realsr_jax.data.pair_reading import DataError, PairImages, UnreadPair
+from realsr_jax.data.sources import Source
+from realsr_jax.system.files import cache_folder
+from realsr_jax.system.processes import count_threads
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPair:
+    """An image in both sizes.
+
+    Attributes:
+        name: what messages call it.
+        lr: uint8 [h, w, 3].
+        hr: uint8 [h * scale, w * scale, 3].
+    """
+
+    name: str
+    lr: np.ndarray
+    hr: np.ndarray
+
+
+class TrainingPairs(Sequence[TrainingPair]):
+    """Pairs of images, read when they are asked for. Can be pickled, without the pixels.
+
+    Attributes:
+        scale: how many times larger HR is.
+        names: of the pairs, in order; need not be unique.
+        sizes: int64 [n, 2], height and width of the LR images.
+        problems: a line for each file or pair that was left out.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        names: list[str],
+        sizes: np.ndarray,
+        places: list[tuple[DecodedStore | UndecodedPairs, int]],
+        problems: list[str],
+    ) -> None:
+        """Joins pairs; `places` says for each where its images are, and its index there."""
+        self.scale = scale
+        self.names = names
+        self.sizes = sizes
+        self.problems = problems
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> TrainingPair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TrainingPair]: ...
+    def __getitem__(self, index: int | slice) -> TrainingPair | list[TrainingPair]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        index = range(len(self))[index]
+        height, width = map(int, self.sizes[index])
+        return TrainingPair(self.names[index], *self.crop(index, slice(0, height), slice(0, width)))
+
+    def crop(self, index: int, rows: slice, columns: slice) -> PairImages:
+        """Reads a part of a pair.
+
+        Args:
+            index: of the pair, 0 to n - 1.
+            rows: which rows of LR, from start to stop.
+            columns: which columns of LR.
+
+        Returns:
+            LR [h, w, 3] and HR [h * scale, w * scale, 3], uint8 copies.
+        """
+        images, place = self._places[index]
+        lr, hr = images.load(place)
+        hr_rows, hr_columns = (slice(s.start * self.scale, s.stop * self.scale) for s in (rows, columns))
+        return lr[rows, columns].copy(), hr[hr_rows, hr_columns].copy()
+
+
+def open_pairs(
+    sources: Sequence[Source],
+    *,
+    scale: int,
+    patch_size: int = 0,
+    decoded_dir: str = "",
+    skip_bad: bool = False,
+    threads: int = 0,
+    progress: Callable[[int, int], object] = lambda n_ready, n_all: None,
+) -> TrainingPairs:
+    """Joins data sets. Each pair is read and checked once, and its pixels are kept for fast crops.
+
+    Args:
+        sources: the data sets.
+        scale: of the network.
+        patch_size: pairs with an HR side smaller than this cannot be used.
+        decoded_dir: folder for decoded images; empty for one in the user's cache, "none" to keep none and
+            decode the files for every crop.
+        skip_bad: leave out what cannot be used (see `TrainingPairs.problems`) instead of raising.
+        threads: how many pairs are decoded at once; 0 for one per processor core, at most 16.
+        progress: called with the number of pairs that are ready, and of all, while images are decoded.
+
+    Returns:
+        At least one pair.
+
+    Raises:
+        DataError: if a data set is missing, if something cannot be used and `skip_bad` is not set, if no pair
+            is left, or if decoded images cannot be kept.
+    """
+    listed = [source.list_pairs(scale) for source in sources]
+    total = sum(len(unread) for unread, _ in listed)
+    names, sizes, places, problems = [], [], [], []
+    n_ready, is_any_small = 0, False
+    for unread, unmatched in listed:
+
+        def report(n_done: int, n_before: int = n_ready) -> None:
+            progress(n_before + n_done, total)
+
+        images = _open_images(unread, scale, decoded_dir, threads or count_threads(), report)
+        small = _too_small(unread, images.lr_sizes * scale, patch_size)
+        bad = images.problems | small
+        used = [index for index in range(len(unread)) if index not in bad]
+        names += [unread[index].name for index in used]
+        sizes.append(images.lr_sizes[used])
+        places += [(images, index) for index in used]
+        problems += [*unmatched, *bad.values()]
+        is_any_small |= bool(small)
+        n_ready += len(unread)
+    if problems and not skip_bad:
+        raise DataError(
+            f"{len(problems)} problem{'s' * (len(problems) > 1)} with the images; repair or remove them, "
+            + ("or lower --config.patch_size, " if is_any_small else "")
+            + "or leave them out with --config.skip_bad_images=True:",
+            problems,
+        )
+    if not names:
+        raise DataError("no pair of images can be used:", problems)
+    return TrainingPairs(scale, names, np.concatenate(sizes), places, sorted(problems))
+
+
+def _open_images(
+    unread: Sequence[UnreadPair], scale: int, decoded_dir: str, threads: int, progress: Callable[[int], None]
+) -> DecodedStore | UndecodedPairs:
+    """Opens the store of a data set, or its files if nothing may be stored."""
+    if decoded_dir == "none":
+        return UndecodedPairs(*load_all(unread, scale, threads=threads, progress=progress), unread)
+    folder = Path(decoded_dir) if decoded_dir else cache_folder("decoded")
+    return open_store(unread, scale, folder, threads=threads, progress=progress)
+
+
+def _too_small(unread: Sequence[UnreadPair], hr_sizes: np.ndarray, patch_size: int) -> dict[int, str]:
+    """Says, by index, which of the usable pairs are smaller than a patch."""
+    sides = hr_sizes.min(1)
+    return {
+        index: f"{unread[index].name}: HR is {hr_sizes[index, 1]} x {hr_sizes[index, 0]} pixels, smaller "
+        f"than the patch size {patch_size}"
+        for index in np.flatnonzero((sides > 0) & (sides < patch_size)).tolist()
+    }

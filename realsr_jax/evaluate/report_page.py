@@ -1,0 +1,126 @@
+"""An evaluation as one self-contained HTML page: figures, before/after slider, zoom on the greatest error."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from realsr_jax.evaluate.protocols import Evaluation, ImageResult, as_json, columns
+from realsr_jax.system.files import write_atomically
+from realsr_jax.images.web_page import data_uri, fill_page
+
+REGION_SIZE: Final = 64
+_LOSSLESS_PIXELS: Final = 1 << 17
+_QUALITY: Final = 90
+_MAX_WEBP_SIDE: Final = 16383
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What the page shows of one image; uint8 [h, w, 3], all of one size.
+
+    Attributes:
+        sr: the restored image.
+        hr: the true image.
+        bicubic: the small image enlarged by plain interpolation, or None.
+    """
+
+    sr: np.ndarray
+    hr: np.ndarray
+    bicubic: np.ndarray | None = None
+
+
+class ReportPage:
+    """Collects images, encoded at once so that no pixels are kept, and writes the page."""
+
+    def __init__(self, *, border: int):
+        """Starts a page.
+
+        Args:
+            border: rows and columns that scores leave out on each side, and so does the search for errors.
+        """
+        self._border = border
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, result: ImageResult, pictures: Pictures) -> None:
+        """Adds what an image scored, and its pictures.
+
+        Raises:
+            ImageError: if these are too large for a web page, which then shows the figures alone.
+        """
+        entry = result.as_json()
+        self._entries.append(entry)
+        entry |= self._encode(pictures)
+
+    def _encode(self, pictures: Pictures) -> dict[str, Any]:
+        named = {"bicubic": pictures.bicubic, "sr": pictures.sr, "hr": pictures.hr}
+        shown = {key: image for key, image in named.items() if image is not None}
+        height, width = pictures.hr.shape[:2]
+        top, left, size = worst_region(pictures.sr, pictures.hr, border=self._border)
+        region = slice(top, top + size), slice(left, left + size)
+        is_lossless = height * width <= _LOSSLESS_PIXELS
+        return {
+            "width": width,
+            "height": height,
+            "worst": {"x": left, "y": top, "size": size},
+            "images": {key: _data_uri(image, is_lossless=is_lossless) for key, image in shown.items()},
+            "crops": {}
+            if is_lossless
+            else {key: _data_uri(image[region], is_lossless=True) for key, image in shown.items()},
+        }
+
+    def write(self, folder: Path, evaluation: Evaluation) -> Path:
+        """Writes ``index.html``, which appears complete or not at all; returns its path.
+
+        Args:
+            folder: made if need be.
+            evaluation: the rules and the means.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        document = {
+            "subject": evaluation.subject,
+            "rules": f"protocol {evaluation.protocol}, {evaluation.rules()}, {evaluation.mean_of()}",
+            "columns": [dataclasses.asdict(column) for column in columns(evaluation.protocol)],
+            "headline": evaluation.protocol.headline,
+            "means": {name: as_json(scores) for name, scores in evaluation.means().items()},
+            "images": self._entries,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "index.html"
+        page = fill_page("realsr_jax.evaluate", "report_page", "Super-resolution report", document)
+        write_atomically(path, page)
+        return path
+
+
+def worst_region(
+    sr: np.ndarray, hr: np.ndarray, *, size: int = REGION_SIZE, border: int = 0
+) -> tuple[int, int, int]:
+    """Finds the square of the greatest squared error, the first in reading order if there are several.
+
+    Args:
+        sr: restored image, uint8 [h, w, 3].
+        hr: true image of the same shape.
+        size: side of the square; a smaller image has a smaller one.
+        border: rows and columns on each side where it cannot lie.
+
+    Returns:
+        Its top row, left column and side.
+    """
+    height, width = hr.shape[:2]
+    size = min(size, height - 2 * border, width - 2 * border)
+    inside = slice(border, height - border), slice(border, width - border)
+    error = np.square(sr[inside].astype(np.int32) - hr[inside]).sum(axis=-1, dtype=np.int64)
+    sums = np.pad(error.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    windows = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    top, left = np.unravel_index(windows.argmax(), windows.shape)
+    return int(top) + border, int(left) + border, size
+
+
+def _data_uri(image: np.ndarray, *, is_lossless: bool) -> str:
+    """Encodes uint8 [h, w, 3] for use in a page: PNG, else WebP, or JPEG beyond what WebP holds."""
+    format = "PNG" if is_lossless else "WEBP" if max(image.shape) <= _MAX_WEBP_SIDE else "JPEG"
+    return data_uri(image, format=format, quality=_QUALITY)

@@ -1,0 +1,217 @@
+"""Samples and metadata to the bytes of an image file."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
+
+from realsr_jax.images.metadata import (
+    Metadata,
+    fitting_profile,
+    sized_exif,
+    sized_xmp,
+    tiff_exif_tags,
+)
+
+# What fits into a JPEG marker besides its length and the name that tells what it holds.
+_JPEG_EXIF_BYTES: Final = 65533 - 6
+_JPEG_XMP_BYTES: Final = 65533 - 29
+# Above these levels, photos take much longer and become only about 5 % smaller.
+_PNG_LEVEL: Final = 4
+_TIFF_LEVEL: Final = 6
+_TIFF_STRIP_BYTES: Final = 1 << 20
+# Room is left for strips that do not shrink and for the directory.
+_CLASSIC_TIFF_BYTES: Final = (1 << 32) - (1 << 26)
+
+
+def encode(samples: np.ndarray, metadata: Metadata, *, format: str, quality: int) -> bytes:
+    """Encodes an image file.
+
+    Args:
+        samples: [h, w, c], uint8, or uint16 for PNG and TIFF; c is 1 (grey), 2 (grey, alpha), 3 (RGB) or
+            4 (RGBA); JPEG holds no alpha.
+        metadata: what to store besides, as far as the format can.
+        format: Pillow's name of the format.
+        quality: 1 to 100 for JPEG and WebP, without meaning for the others.
+    """
+    height, width = samples.shape[:2]
+    metadata = replace(
+        metadata,
+        exif=sized_exif(metadata.exif, width=width, height=height),
+        xmp=sized_xmp(metadata.xmp, width=width, height=height),
+    )
+    return _ENCODERS[format](samples, metadata, quality)
+
+
+def _to_pillow(samples: np.ndarray) -> Image.Image:
+    """Wraps uint8 samples as a Pillow image."""
+    return Image.fromarray(samples[..., 0] if samples.shape[-1] == 1 else np.ascontiguousarray(samples))
+
+
+def _encode_jpeg(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+    """Encodes JPEG, with full colour resolution from quality 90 on."""
+    # Pillow refuses to write what does not fit into one marker.
+    exif, xmp = metadata.exif or b"", metadata.xmp or b""
+    exif = b"Exif\x00\x00" + exif if 0 < len(exif) <= _JPEG_EXIF_BYTES else b""
+    xmp = xmp if len(xmp) <= _JPEG_XMP_BYTES else b""
+    dpi = {"dpi": metadata.dpi} if metadata.dpi and max(metadata.dpi) < 65535 else {}
+    file = io.BytesIO()
+    _to_pillow(samples).save(
+        file,
+        "JPEG",
+        quality=quality,
+        subsampling="4:4:4" if quality >= 90 else "4:2:0",
+        exif=exif,
+        xmp=xmp,
+        icc_profile=metadata.icc_profile,
+        **dpi,
+    )
+    return file.getvalue()
+
+
+def _encode_webp(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+    """Encodes WebP, which knows neither grey images nor a print resolution."""
+    file = io.BytesIO()
+    _to_pillow(_as_rgb(samples)).save(
+        file,
+        "WEBP",
+        quality=quality,
+        exif=metadata.exif or b"",
+        xmp=metadata.xmp or b"",
+        icc_profile=fitting_profile(metadata.icc_profile, is_grey=False) or b"",
+    )
+    return file.getvalue()
+
+
+def _as_rgb(samples: np.ndarray) -> np.ndarray:
+    """Repeats grey into three channels."""
+    return samples if samples.shape[-1] >= 3 else samples[..., [0, 0, 0, *range(1, samples.shape[-1])]]
+
+
+def _encode_bmp(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+    """Encodes BMP, with alpha in a version 4 header."""
+    del quality
+    file = io.BytesIO()
+    has_alpha = samples.shape[-1] in (2, 4)
+    image = _to_pillow(_as_rgb(samples) if has_alpha else samples)
+    image.save(file, "BMP", **({"dpi": metadata.dpi} if metadata.dpi else {}))
+    return _with_alpha_header(file.getvalue()) if has_alpha else file.getvalue()
+
+
+def _with_alpha_header(bmp: bytes) -> bytes:
+    """Gives a 32-bit BMP the longer header without which readers take its alpha for padding."""
+    bitfields, extra = 3, 108 - 40
+    header = bytearray(bmp[:54])
+    struct.pack_into("<I", header, 2, len(bmp) + extra)
+    struct.pack_into("<I", header, 10, 14 + 108)
+    struct.pack_into("<I", header, 14, 108)
+    struct.pack_into("<I", header, 30, bitfields)
+    masks = struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs")
+    return bytes(header) + masks.ljust(extra, b"\x00") + bmp[54:]
+
+
+def _encode_png(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+    """Encodes PNG: the pixels by imagecodecs (which knows 16 bits), then the metadata's chunks between."""
+    del quality
+    import imagecodecs
+
+    plain = samples[..., 0] if samples.shape[-1] == 1 else samples
+    png = imagecodecs.png_encode(np.ascontiguousarray(plain), level=_PNG_LEVEL)
+    chunks = []
+    if metadata.icc_profile:
+        chunks.append(_png_chunk(b"iCCP", b"ICC Profile\x00\x00" + zlib.compress(metadata.icc_profile)))
+    if metadata.dpi:
+        per_metre = (min(int(value / 0.0254 + 0.5), 2**31 - 1) for value in metadata.dpi)
+        chunks.append(_png_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    if metadata.exif:
+        chunks.append(_png_chunk(b"eXIf", metadata.exif))
+    if metadata.xmp:
+        chunks.append(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x00\x00\x00\x00" + metadata.xmp))
+    end_of_header = 8 + 12 + 13
+    return b"".join([png[:end_of_header], *chunks, png[end_of_header:]])
+
+
+def _png_chunk(name: bytes, data: bytes) -> bytes:
+    """Packs one PNG chunk."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _encode_tiff(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+    """Encodes TIFF: strips with horizontal differences, deflated; BigTIFF where 4 GiB might not do.
+
+    Pillow's own writer knows neither 16-bit colour nor, when it compresses, EXIF directories.
+    """
+    del quality
+    height, width, channels = samples.shape
+    rows = max(1, _TIFF_STRIP_BYTES // (samples.itemsize * width * channels))
+    strips = [_tiff_strip(samples[top : top + rows]) for top in range(0, height, rows)]
+    counts = [len(strip) for strip in strips]
+
+    is_big = samples.nbytes > _CLASSIC_TIFF_BYTES
+    header = b"II+\x00\x08\x00\x00\x00" + struct.pack("<Q", 16) if is_big else b"II*\x00\x08\x00\x00\x00"
+    directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+    for tag in (ExifTags.Base.StripOffsets, ExifTags.Base.StripByteCounts):
+        directory.tagtype[tag] = TiffTags.LONG8 if is_big else TiffTags.LONG
+    for tag, value in tiff_exif_tags(metadata.exif).items():
+        directory[tag] = value
+    has_alpha = channels in (2, 4)
+    layout = {
+        ExifTags.Base.ImageWidth: width,
+        ExifTags.Base.ImageLength: height,
+        ExifTags.Base.BitsPerSample: (8 * samples.itemsize,) * channels,
+        ExifTags.Base.Compression: 8,
+        ExifTags.Base.PhotometricInterpretation: 2 if channels >= 3 else 1,
+        # Counted from the end of the directory: Pillow adds where that is.
+        ExifTags.Base.StripOffsets: tuple(int(end) for end in np.cumsum([0, *counts[:-1]], dtype=np.int64)),
+        ExifTags.Base.Orientation: 1,
+        ExifTags.Base.SamplesPerPixel: channels,
+        ExifTags.Base.RowsPerStrip: rows,
+        ExifTags.Base.StripByteCounts: tuple(counts),
+        ExifTags.Base.PlanarConfiguration: 1,
+        ExifTags.Base.Predictor: 2,
+    }
+    if has_alpha:
+        layout[ExifTags.Base.ExtraSamples] = 2
+    for tag, value in layout.items():
+        directory[tag] = value
+    _add_tiff_metadata(directory, metadata)
+    file = io.BytesIO()
+    directory.save(file)
+    return b"".join([file.getvalue(), *strips])
+
+
+def _tiff_strip(samples: np.ndarray) -> bytes:
+    """Compresses rows [r, w, c] of samples."""
+    import imagecodecs
+
+    differences = samples.copy()
+    differences[:, 1:] -= samples[:, :-1]
+    little_endian = differences.astype(differences.dtype.newbyteorder("<"), copy=False)
+    return bytes(imagecodecs.deflate_encode(little_endian.tobytes(), _TIFF_LEVEL))
+
+
+def _add_tiff_metadata(directory: TiffImagePlugin.ImageFileDirectory_v2, metadata: Metadata) -> None:
+    """Adds resolution, colour profile and XMP to a TIFF directory."""
+    if metadata.dpi:
+        directory[ExifTags.Base.XResolution], directory[ExifTags.Base.YResolution] = metadata.dpi
+        directory[ExifTags.Base.ResolutionUnit] = 2
+    if metadata.icc_profile:
+        directory.tagtype[ExifTags.Base.InterColorProfile] = TiffTags.UNDEFINED
+        directory[ExifTags.Base.InterColorProfile] = metadata.icc_profile
+    if metadata.xmp:
+        directory.tagtype[ExifTags.Base.XMLPacket] = TiffTags.BYTE
+        directory[ExifTags.Base.XMLPacket] = metadata.xmp
+
+
+_ENCODERS: Final[dict[str, Callable[[np.ndarray, Metadata, int], bytes]]] = {
+    "PNG": _encode_png,
+    "JPEG": _encode_jpeg,
+    "WEBP": _encode_webp,
+    "TIFF": _encode_tiff,
+    "BMP": _encode_bmp,
+}

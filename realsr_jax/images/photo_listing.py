@@ -1,0 +1,93 @@
+"""Which files are photos, by their names."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from realsr_jax.images.decoding import ImageError
+from realsr_jax.system.errors import reason_of
+
+SUFFIXES: Final = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
+"""The format, by Pillow's name, that a lower-case file name suffix stands for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file found by `find_photos`.
+
+    Attributes:
+        path: where it is.
+        relative: its path below the folder that was searched; of a file given itself, its name.
+    """
+
+    path: Path
+    relative: Path
+
+
+def find_photos(inputs: Sequence[str | os.PathLike[str]], *, recursive: bool = False) -> list[Found]:
+    """Lists the photos that files and folders name.
+
+    Args:
+        inputs: a file stands for itself, whatever its suffix; a folder for its image files (by suffix),
+            sorted by name, hidden ones left out.
+        recursive: whether folders inside folders are searched too (hidden ones and links are not).
+
+    Returns:
+        The files in the order of the inputs. Two of them can have the same relative path.
+
+    Raises:
+        ImageError: if an input does not exist or is a folder without photos.
+    """
+    found = []
+    for path in map(Path, inputs):
+        if path.is_dir():
+            found += _photos_in(path, recursive=recursive)
+        elif path.exists():
+            found.append(Found(path, Path(path.name)))
+        else:
+            raise ImageError(f"{path}: no such file or folder")
+    return found
+
+
+def _photos_in(folder: Path, *, recursive: bool) -> list[Found]:
+    """Lists a folder's photos, at least one."""
+    found = []
+
+    def fail(error: OSError) -> None:
+        raise ImageError(f"{error.filename}: {reason_of(error, 'cannot be read')}") from error
+
+    for place, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                path = Path(place, name)
+                found.append(Found(path, path.relative_to(folder)))
+    if not found:
+        raise ImageError(f"{folder}: no PNG, JPEG, WebP, TIFF or BMP files in this folder")
+    return found
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Returns the format, by Pillow's name, that a path's suffix asks for.
+
+    Raises:
+        ImageError: if the suffix is not one of `SUFFIXES`.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{path}: the suffix must be one of {' '.join(SUFFIXES)}")
+    return SUFFIXES[suffix.lower()]
+
+

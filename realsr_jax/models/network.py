@@ -1,0 +1,57 @@
+"""What a network is to the rest of the package: its configuration, its module and what was published of it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from realsr_jax.system.errors import require
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class ModelConfig:
+    """Base of the networks' configurations: the class selects the network, its fields are the options.
+
+    They are mutable, so that overrides from the command line reach every field, and hashable, so that linen
+    modules can hold them; they are validated at construction and again where one is used.
+
+    Attributes:
+        scale: output size over input size.
+    """
+
+    scale: int = 2
+
+    def __post_init__(self):
+        self.validate()
+
+    def validate(self) -> None:
+        """Raises ValueError, with the reason, if no such network exists."""
+        require(self.scale in (2, 3, 4), self, "scale", "2, 3 or 4")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network as the registry holds it.
+
+    Attributes:
+        title: its name for people.
+        config_class: the class of its configurations; a new one has the published full size.
+        module: makes the linen module of a configuration, the type of its features' arithmetic, and whether
+            the backward pass computes features again (`build_model`).
+        checkpoints: which released files hold it, for people.
+        parameters: how many the full size has at scale 2.
+        other_sizes: further published configurations, which refusals compare unknown files with.
+        not_in_shapes: fields of the configuration on which no parameter depends.
+    """
+
+    title: str
+    config_class: type[ModelConfig]
+    module: Callable[..., Any]
+    checkpoints: str
+    parameters: int
+    other_sizes: tuple[ModelConfig, ...] = ()
+    not_in_shapes: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[ModelConfig, ...]:
+        """All published configurations, the full size first."""
+        return self.config_class(), *self.other_sizes

@@ -1,0 +1,121 @@
+"""Convolutions that keep the spatial size, in the fastest way of the platform.
+
+A convolution y of an image x and a kernel is bilinear, and so are its gradients: the gradient with respect to
+x is made of kernel and dy, that with respect to the kernel of x and dy. Each of the three is a derivative of
+``sum(dy * conv2d(x, kernel))``, so transposing one gives another. They are one JAX primitive, which is
+lowered to minimal filtering on CPUs and to XLA's convolution elsewhere.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from realsr_jax.ops import minimal_filtering
+
+_OPERANDS: Final = {"x": ("kernel", "y"), "kernel": ("x", "y"), "y": ("x", "kernel")}
+"""What each of the three is made of, in the order of the primitive's operands."""
+
+
+def conv2d(x: jax.Array, kernel: jax.Array, *, edge_padding: bool = False, dilation: int = 1) -> jax.Array:
+    """Convolves (cross-correlates) and keeps the spatial size.
+
+    Args:
+        x: [n, h, w, c_in].
+        kernel: [kh, kw, c_in, c_out], kh and kw odd, of x's dtype.
+        edge_padding: True repeats the border pixel, False adds zeros.
+        dilation: distance between the kernel's taps.
+
+    Returns:
+        [n, h, w, c_out].
+    """
+    is_float32 = x.dtype == kernel.dtype == jnp.float32
+    if dilation == 1 and is_float32 and minimal_filtering.pays(x.shape, kernel.shape):
+        return _conv2d_p.bind(x, kernel, wanted="y", size=kernel.shape[:2], edge_padding=edge_padding)
+    return _convolve(x, kernel, edge_padding, dilation)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, edge_padding: bool, dilation: int = 1) -> jax.Array:
+    top, left = (dilation * (size // 2) for size in kernel.shape[:2])
+    h, w = x.shape[1:3]
+    if edge_padding:
+        x = jnp.pad(x, ((0, 0), (top, top), (left, left), (0, 0)), mode="edge")
+    # On the edge-padded input "SAME" only adds a border that is cut off again: XLA's CPU convolution is
+    # several times slower with "VALID".
+    y = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(1, 1),
+        padding="SAME",
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y[:, top : top + h, left : left + w] if edge_padding else y
+
+
+def _directly(a: jax.Array, b: jax.Array, *, wanted: str, size: Sequence[int], edge_padding: bool) -> jax.Array:
+    """Computes what is wanted by XLA's convolution, or by transposing it.
+
+    Args:
+        a: first operand; x and y are [n, h, w, c], the kernel is [kh, kw, c_in, c_out].
+        b: second operand.
+        wanted: the convolution, "y", or its gradient with respect to "x" or "kernel".
+        size: kh and kw.
+        edge_padding: as in `conv2d`.
+    """
+    if wanted == "y":
+        return _convolve(a, b, edge_padding)
+    if wanted == "x":
+        shape = (*b.shape[:3], a.shape[2])
+        linear = functools.partial(_convolve, kernel=a, edge_padding=edge_padding)
+    else:
+        shape = (*size, a.shape[3], b.shape[3])
+        linear = functools.partial(_convolve, a, edge_padding=edge_padding)
+    (gradient,) = jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, a.dtype))(b)
+    return gradient
+
+
+def _on_cpu(a: jax.Array, b: jax.Array, *, wanted: str, size: Sequence[int], edge_padding: bool) -> jax.Array:
+    """Computes the same by minimal filtering; of kernels of one row or column only their gradient."""
+    if wanted == "kernel":
+        return minimal_filtering.kernel_gradient(a, b, size, edge_padding=edge_padding)
+    if min(size) == 1:
+        return _directly(a, b, wanted=wanted, size=size, edge_padding=edge_padding)
+    compute = minimal_filtering.convolve if wanted == "y" else minimal_filtering.input_gradient
+    return compute(a, b, edge_padding=edge_padding)
+
+
+def _transpose(side: int, cotangent: jax.Array, *operands: Any, wanted: str, **params: Any) -> jax.Array:
+    """Returns the gradient with respect to one operand, made of the cotangent and the other operand."""
+    names = _OPERANDS[wanted]
+    known = {wanted: cotangent, names[1 - side]: operands[1 - side]}
+    return _conv2d_p.bind(*(known[name] for name in _OPERANDS[names[side]]), wanted=names[side], **params)
+
+
+def _batch(
+    operands: Sequence[jax.Array], axes: Sequence[int | None], *, wanted: str, **params: Any
+) -> tuple[jax.Array, int]:
+    """Makes batches of images with one kernel one larger batch; takes all else one after the other."""
+    compute = functools.partial(_conv2d_p.bind, wanted=wanted, **params)
+    batched = {name: axis for name, axis in zip(_OPERANDS[wanted], axes, strict=True) if axis is not None}
+    operands = [a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(operands, axes, strict=True)]
+    if wanted != "kernel" and "kernel" not in batched:
+        count = next(len(a) for a, axis in zip(operands, axes, strict=True) if axis is not None)
+        folded = [a if axis is None else a.reshape(-1, *a.shape[2:]) for a, axis in zip(operands, axes, strict=True)]
+        result = compute(*folded)
+        return result.reshape(count, -1, *result.shape[1:]), 0
+    ...
+    raise NotImplementedError
+
+
+_conv2d_p = Primitive("realsr_conv2d")
+_conv2d_p.def_abstract_eval(lambda a, b, **params: jax.make_jaxpr(functools.partial(_directly, **params))(a, b).out_avals[0])
+_conv2d_p.def_impl(jax.jit(_conv2d_p.bind, static_argnames=("wanted", "size", "edge_padding")))
+ad.defbilinear(_conv2d_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1))
+batching.primitive_batchers[_conv2d_p] = _batch
+mlir.register_lowering(_conv2d_p, mlir.lower_fun(_directly, multiple_results=False))
+mlir.register_lowering(_conv2d_p, mlir.lower_fun(_on_cpu, multiple_results=False), platform="cpu")

@@ -1,0 +1,70 @@
+"""Errors that users read: one line that says what is wrong and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+MEMORY_TEXT = "too large for this machine's memory"
+"""What is said of a file that does not fit into the host's memory."""
+
+DEVICE_MEMORY_TEXT = "the device's memory does not suffice; pass a smaller --tile_batch, --tile_size or --chop_size"
+"""What is said of an image that cannot be upscaled in a device's memory."""
+
+
+class UsageError(ValueError):
+    """A wish that cannot be met; the message is what the user reads."""
+
+
+def require(condition: bool, config: object, field: str, expected: str) -> None:
+    """Raises ValueError naming a configuration, its field and what was expected, unless `condition` holds."""
+    if not condition:
+        actual = getattr(config, field)
+        raise ValueError(f"{type(config).__name__}: {field} is {actual!r}, expected {expected}")
+
+
+def reason_of(error: Exception, otherwise: str) -> str:
+    """Says in one line what an exception means; `otherwise` if it is not about the file system."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return f"{otherwise} ({in_one_line(error)})"
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or its kind if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def in_one_line(error: BaseException) -> str:
+    """Returns an error's whole message in one line, or its kind if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns ``"did you mean X? "`` for the known word that is most like one, else nothing."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error means that memory, the host's or a device's, does not suffice.
+
+    On GPUs XLA often says only that it found no algorithm for a convolution.
+    """
+    text = str(error)
+    return isinstance(error, MemoryError) or any(
+        sign in text
+        for sign in (
+            "RESOURCE_EXHAUSTED",
+            "Out of memory",
+            "out of memory",
+            "Failed to determine best cudnn convolution algorithm",
+        )
+    )
+
+
+def explain_failure(error: Exception) -> str:
+    """Says in one line why an image could not be read, upscaled, scored or written."""
+    if isinstance(error, MemoryError):
+        return MEMORY_TEXT
+    if isinstance(error, ValueError):  # what this package refuses, it explains
+        return in_one_line(error)
+    return DEVICE_MEMORY_TEXT if is_out_of_memory(error) else first_line(error)

@@ -1,0 +1,129 @@
+"""What the user reads: lines on standard output, errors on standard error, and how far work has come."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_LINE_EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+def say(message: str) -> None:
+    """Prints a message for the user to standard output, above a progress bar."""
+    _write(f"{message}\n", sys.stdout)
+
+
+def complain(name: str, message: str) -> None:
+    """Prints an error of the command `name` for the user to standard error, above a progress bar."""
+    _write(f"{name}: {message}\n", sys.stderr)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    bars = sys.modules.get("tqdm")  # imported with the first bar only, so that commands start quickly
+    with bars.tqdm.external_write_mode(stream) if bars else contextlib.nullcontext():
+        stream.write(printable(text, stream))
+        stream.flush()
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """Escapes what a stream cannot print, such as file names in another encoding."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def terminal_width() -> int:
+    """Returns the columns of the terminal on standard error, 0 if there is none."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 0
+
+
+def make_bar(total: float, *, text: str, bar_format: str, initial: float = 0, unit: str = "") -> "tqdm":
+    """Makes a progress bar that shows on terminals only and leaves nothing behind."""
+    from tqdm import tqdm
+
+    width = terminal_width()
+    return tqdm(
+        total=total,
+        initial=initial,
+        disable=width == 0,
+        ncols=width,
+        nrows=20,  # or tqdm shows nothing where a terminal does not tell its height
+        miniters=0,
+        desc=text,
+        unit=unit,
+        bar_format=bar_format,
+        leave=False,
+    )
+
+
+class Progress:
+    """Counts things that are done: a bar with the time left on a terminal, a line now and then elsewhere.
+
+    It starts when it first hears of the total; what was done by then says nothing about the time left.
+    """
+
+    def __init__(self, doing: str, unit: str, *, tell: Callable[[str], None] | None = None) -> None:
+        """Makes a reporter.
+
+        Args:
+            doing: what goes on, such as "decoding".
+            unit: what is counted, in the plural, such as "pairs".
+            tell: prints a line where there is no terminal; None to print nothing there.
+        """
+        self._doing, self._unit, self._tell = doing, unit, tell
+        self._bar: "tqdm | None" = None
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Returns the reporter."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, done: int, total: int) -> None:
+        """Tells that `done` of `total` are done."""
+        if self._bar is None:
+            text = "{desc} {percentage:3.0f}%|{bar}| {n:,} of {total:,} {unit}, {remaining} left"
+            self._bar = make_bar(total, text=self._doing, bar_format=text, initial=done, unit=self._unit)
+        if not self._bar.disable:
+            self._bar.update(done - self._bar.n)
+        elif self._tell is not None and time.monotonic() - self._told > _LINE_EVERY:
+            self._told = time.monotonic()
+            self._tell(f"{self._doing}: {done:,} of {total:,} {self._unit}")
+
+    def each(self, results: Iterator, total: int, *, done: int = 0) -> Iterator:
+        """Yields what an iterator yields, and counts it."""
+        self.update(done, total)
+        for result in results:
+            done += 1
+            self.update(done, total)
+            yield result
+
+
+@contextlib.contextmanager
+def silent_pillow() -> Iterator[None]:
+    """Keeps Pillow's remarks on damaged metadata from the user."""
+    import logging
+    import warnings
+
+    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")
+            yield
+    finally:
+        logger.removeHandler(handler)

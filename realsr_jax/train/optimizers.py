@@ -1,0 +1,160 @@
+"""Learning rates and optimisers: the class selects, its fields are the options, Optax does the work."""
+
+import dataclasses
+
+import optax
+
+from realsr_jax.system.errors import require
+
+
+class Schedule:
+    """Base of the learning rates over training.
+
+    Attributes:
+        learning_rate: the highest.
+    """
+
+    learning_rate: float
+
+    def validate(self) -> None:
+        """Raises ValueError, with the reason, if the fields cannot be."""
+        require(self.learning_rate > 0, self, "learning_rate", "more than 0")
+
+    def make(self, *, n_steps: int, steps_per_epoch: int) -> optax.Schedule:
+        """Returns the learning rate as a function of the number of steps taken.
+
+        Args:
+            n_steps: steps of the whole run.
+            steps_per_epoch: steps that make an epoch.
+        """
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class StepDecay(Schedule):
+    """A learning rate that is multiplied by `gamma` after each epoch in `decay_at`.
+
+    Attributes:
+        learning_rate: at the start.
+        decay_at: epochs, counted from 1, after which the rate falls.
+        gamma: the factor.
+    """
+
+    learning_rate: float = 1e-4
+    decay_at: tuple[int, ...] = ()
+    gamma: float = 0.5
+
+    def make(self, *, n_steps: int, steps_per_epoch: int) -> optax.Schedule:
+        """See `Schedule.make`."""
+        # Published lists may end with the last epoch, after which nothing follows.
+        falls = {epoch * steps_per_epoch: self.gamma for epoch in self.decay_at}
+        return optax.piecewise_constant_schedule(self.learning_rate, falls)
+
+
+@dataclasses.dataclass
+class Cosine(Schedule):
+    """A learning rate that rises linearly and then falls along half a cosine to the end of training.
+
+    Attributes:
+        learning_rate: the peak.
+        warmup_steps: steps of the rise from 0.
+        final: the rate at the end, as a share of the peak.
+    """
+
+    learning_rate: float = 5e-4
+    warmup_steps: int = 0
+    final: float = 0.0
+
+    def make(self, *, n_steps: int, steps_per_epoch: int) -> optax.Schedule:
+        """See `Schedule.make`."""
+        return optax.warmup_cosine_decay_schedule(
+            init_value=0.0 if self.warmup_steps else self.learning_rate,
+            peak_value=self.learning_rate,
+            warmup_steps=self.warmup_steps,
+            decay_steps=max(n_steps, self.warmup_steps + 1),
+            end_value=self.learning_rate * self.final,
+        )
+
+
+@dataclasses.dataclass
+class Optimizer:
+    """Base of the optimisers, which compute what PyTorch's of the same name do.
+
+    Attributes:
+        weight_decay: this times the parameters is added to the gradients.
+    """
+
+    weight_decay: float = 0.0
+
+    def direction(self) -> optax.GradientTransformation:
+        """Returns what turns gradients into a direction, which the step multiplies by the learning rate."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015).
+
+    Attributes:
+        weight_decay: this times the parameters is added to the gradients.
+        b1: decay of the mean gradient.
+        b2: decay of the mean squared gradient.
+        eps: added to the root of the latter.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+    def direction(self) -> optax.GradientTransformation:
+        """See `Optimizer.direction`."""
+        return optax.scale_by_adam(self.b1, self.b2, self.eps)
+
+
+@dataclasses.dataclass
+class SGD(Optimizer):
+    """Gradient descent with momentum.
+
+    Attributes:
+        weight_decay: this times the parameters is added to the gradients.
+        momentum: of the published code, 0.9.
+    """
+
+    momentum: float = 0.9
+
+    def direction(self) -> optax.GradientTransformation:
+        """See `Optimizer.direction`."""
+        return optax.trace(self.momentum)
+
+
+@dataclasses.dataclass
+class RMSProp(Optimizer):
+    """RMSprop as PyTorch computes it, with `eps` outside the root.
+
+    Attributes:
+        weight_decay: this times the parameters is added to the gradients.
+        decay: of the mean squared gradient.
+        eps: added to its root.
+    """
+
+    decay: float = 0.99
+    eps: float = 1e-8
+
+    def direction(self) -> optax.GradientTransformation:
+        """See `Optimizer.direction`."""
+        return optax.scale_by_rms(self.decay, self.eps, eps_in_sqrt=False)
+
+
+def make_optimizer(optimizer: Optimizer, *, clip_gradient: float = 0.0) -> optax.GradientTransformation:
+    """Returns an optimiser's direction for gradients that are clipped first.
+
+    Args:
+        optimizer: its configuration.
+        clip_gradient: bound on each gradient value; 0 for none.
+    """
+    decay = optimizer.weight_decay
+    return optax.chain(
+        optax.clip(clip_gradient) if clip_gradient else optax.identity(),
+        optax.add_decayed_weights(decay) if decay else optax.identity(),
+        optimizer.direction(),
+    )

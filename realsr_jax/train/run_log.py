@@ -1,0 +1,105 @@
+"""What a run leaves to look at: JSON lines, TensorBoard, and a picture of its curves."""
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realsr_jax.system.files import write_atomically
+
+
+class Records:
+    """Writes the records of a run into its directory, from one process only.
+
+    ``log.jsonl`` has one object a line: ``step`` and ``epoch`` with ``loss``, ``loss/NAME``,
+    ``learning_rate``, ``gradient_norm``, ``patches_per_second`` and ``waiting`` (share of the time spent
+    waiting for data), or, after an evaluation, ``valid/score``, ``valid/psnr`` and so on.
+    """
+
+    def __init__(self, workdir: Path, *, step: int, epoch: int, score_name: str):
+        """Continues the records in a directory.
+
+        Args:
+            workdir: the run's directory.
+            step: the last that counts; what lies beyond is dropped.
+            epoch: the last whose evaluation counts.
+            score_name: the name of the score for people.
+        """
+        from tensorboardX import SummaryWriter
+
+        self._path = workdir / "log.jsonl"
+        self._plot = workdir / "curves.png"
+        self._score_name = score_name
+        entries = [
+            entry
+            for entry in read_log(workdir)
+            if entry["step"] <= step and ("valid/score" not in entry or entry["epoch"] <= epoch)
+        ]
+        write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in entries))
+        self._file = self._path.open("a")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def write(self, *, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Records figures of a step."""
+        self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def show(self, *, step: int, name: str, image: np.ndarray) -> None:
+        """Records an image, uint8 [h, w, 3]."""
+        self._board.add_image(name, image, step, dataformats="HWC")
+
+    def plot(self) -> None:
+        """Draws the loss and the score over the steps into ``curves.png``."""
+        self._board.flush()
+        draw_curves(read_log(self._plot.parent), self._plot, score_name=self._score_name)
+
+    def close(self) -> None:
+        """Ends the records."""
+        self._file.close()
+        self._board.close()
+
+
+def read_log(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the entries of a run's log; a last line cut off by a kill is left out."""
+    entries = []
+    try:
+        text = (workdir / "log.jsonl").read_text()
+    except FileNotFoundError:
+        return []
+    for line in text.splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
+
+
+def draw_curves(entries: list[dict[str, Any]], path: Path, *, score_name: str) -> None:
+    """Draws loss and score over steps as a PNG, whole or not at all."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    left = figure.add_subplot()
+    training = [entry for entry in entries if "loss" in entry]
+    left.plot([e["step"] for e in training], [e["loss"] for e in training], color="tab:blue", lw=1)
+    left.set_xlabel("step")
+    left.set_ylabel("training loss", color="tab:blue")
+    losses = [e["loss"] for e in training]
+    if losses and 0 < 4 * min(losses) < max(losses) < math.inf:
+        left.set_yscale("log")
+    left.grid(alpha=0.3)
+    evaluations = [entry for entry in entries if "valid/score" in entry]
+    if evaluations:
+        right = left.twinx()
+        steps = [e["step"] for e in evaluations]
+        right.plot(steps, [e["valid/score"] for e in evaluations], color="tab:orange", marker=".")
+        right.set_ylabel(f"validation {score_name}", color="tab:orange")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_atomically(path, picture.getvalue())

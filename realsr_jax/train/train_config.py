@@ -1,0 +1,135 @@
+"""What a training run can be told, as plain dataclasses: the class selects, its fields are the options.
+
+All are mutable, so that ``--config.field=value`` reaches every field; `TrainConfig.validate` says in one line
+what cannot be, once all overrides are made.
+"""
+
+import dataclasses
+from dataclasses import field
+
+from realsr_jax.data.sources import Source
+from realsr_jax.losses import L1, Weighted
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.models.network import ModelConfig
+from realsr_jax.system.errors import require
+from realsr_jax.train.optimizers import Adam, Optimizer, Schedule, StepDecay
+
+_LEAST_STEPS = 1000
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        model: the network.
+        train: the training data; several sources are joined.
+        valid: the data of the evaluation after each epoch, or None.
+        start_from: where the parameters come from: a weights directory or a training run's directory (its
+            best weights; ``RUN/latest`` for the latest); empty to start from scratch.
+        losses: the terms of the loss, which are added.
+        optimizer: how gradients change the parameters.
+        schedule: the learning rate.
+        batch_size: patches per step, over all devices and hosts.
+        patch_size: side of a patch in HR pixels.
+        epochs: how many; evaluation and export of weights come after each.
+        steps_per_epoch: batches that make an epoch; 0 for the published rule, by the number of pairs
+            (`published_epoch`).
+        clip_gradient: bound on each gradient value; 0 for none.
+        accumulate: parts in which each device's share of a batch passes the network, one after the other.
+        ema_decay: decay per step of the averaged parameters that are evaluated and exported; 0 for none.
+        dtype: "float32" or "bfloat16", the type of the arithmetic on features; parameters are float32.
+        remat: compute a block's features again in the backward pass instead of keeping them.
+        max_bad_batches: batches with a loss or gradient that is not finite that are skipped before the run
+            stops; 0 stops at the first.
+        skip_bad_images: leave out images that cannot be used instead of stopping before training.
+        protocol: of the evaluation, "aim" or "benchmark".
+        checkpoint_every: steps between checkpoints; there is always one after each epoch.
+        log_every: steps between lines of the log.
+        seed: of the initial parameters, the order of the data, crops and flips.
+        augment: flip and transpose patches at random.
+        save_every_epoch: keep the weights after every epoch, in ``epochs/N`` of the run's directory.
+        workers: processes that make batches; 0 makes them in threads of this one, which is faster as long as
+            decoded images are kept.
+        decoded_dir: folder for decoded images, which is larger than the data set and makes crops fast; empty
+            for a folder in the user's cache, "none" to decode the files for every crop.
+    """
+
+    model: ModelConfig = field(default_factory=EDSRConfig)
+    train: tuple[Source, ...] = ()
+    valid: Source | None = None
+    start_from: str = ""
+    losses: tuple[Weighted, ...] = field(default_factory=lambda: (Weighted(L1()),))
+    optimizer: Optimizer = field(default_factory=Adam)
+    schedule: Schedule = field(default_factory=StepDecay)
+    batch_size: int = 32
+    patch_size: int = 96
+    epochs: int = 300
+    steps_per_epoch: int = 0
+    clip_gradient: float = 0.0
+    accumulate: int = 1
+    ema_decay: float = 0.0
+    dtype: str = "float32"
+    remat: bool = False
+    max_bad_batches: int = 0
+    skip_bad_images: bool = False
+    protocol: str = "aim"
+    checkpoint_every: int = 250
+    log_every: int = 100
+    seed: int = 0
+    augment: bool = True
+    save_every_epoch: bool = False
+    workers: int = 0
+    decoded_dir: str = ""
+
+    def validate(self) -> None:
+        """Raises ValueError, with the reason, if the run cannot be made."""
+        self.model.validate()
+        scale = self.model.scale
+        require(len(self.train) > 0, self, "train", "at least one source of data")
+        require(len(self.losses) > 0, self, "losses", "at least one term")
+        for name in ("batch_size", "epochs", "accumulate", "checkpoint_every", "log_every"):
+            require(getattr(self, name) >= 1, self, name, "at least 1")
+        for name in ("steps_per_epoch", "clip_gradient", "max_bad_batches", "workers", "seed"):
+            require(getattr(self, name) >= 0, self, name, "0 or more")
+        require(
+            self.patch_size >= 1 and self.patch_size % scale == 0,
+            self,
+            "patch_size",
+            f"a multiple of the scale, {scale}",
+        )
+        require(0 <= self.ema_decay < 1, self, "ema_decay", "0 to less than 1")
+        require(self.dtype in ("float32", "bfloat16"), self, "dtype", "'float32' or 'bfloat16'")
+        require(self.protocol in ("aim", "benchmark"), self, "protocol", "'aim' or 'benchmark'")
+        self.schedule.validate()
+        kinds = [type(term.loss).__name__ for term in self.losses]
+        require(len(set(kinds)) == len(kinds), self, "losses", "no kind of loss twice")
+        for term in self.losses:
+            smallest = term.loss.smallest_patch
+            require(
+                self.patch_size >= smallest,
+                self,
+                "patch_size",
+                f"at least {smallest} for the loss {type(term.loss).__name__}",
+            )
+        for source in (*self.train, *(() if self.valid is None else (self.valid,))):
+            source.validate(scale)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the whole run, 0 as long as `steps_per_epoch` is."""
+        return self.epochs * self.steps_per_epoch
+
+
+def published_epoch(n_pairs: int, batch_size: int) -> int:
+    """Returns the steps of an epoch of the published loader: one pass over a large set, 1000 over a small one.
+
+    Args:
+        n_pairs: of the training data.
+        batch_size: patches per step.
+
+    Source: the published ``srdata.py``, ``test_every`` 1000; it repeats a set a whole number of times, and
+        its last batch may be smaller, where ours is filled.
+    """
+    n_patches = n_pairs * max(batch_size * _LEAST_STEPS // n_pairs, 1)
+    return -(-n_patches // batch_size)

@@ -1,0 +1,61 @@
+"""A whole inference run: which networks, with which tilings, and how their results become one."""
+
+import dataclasses
+import re
+
+from realsr_jax.system.errors import require
+from realsr_jax.upscale.tilings import Tiling, UniformTiles
+
+
+def bicubic_scale(weights: str) -> int | None:
+    """Returns the scale of plain interpolation, called "bicubic" (by 2) or "bicubic_x3"; else None."""
+    match = re.fullmatch(r"bicubic(?:_x([2348]))?", weights)
+    return int(match[1] or 2) if match else None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelRun:
+    """One network's part in a model ensemble.
+
+    Attributes:
+        weights: as `weights.load_weights` takes them, or plain interpolation as `bicubic_scale` knows it.
+        tilings: one, or several whose results are averaged (crop-ensemble).
+        self_ensemble: average over the eight flips and transposes.
+        weight: this network's weight in the ensemble.
+    """
+
+    weights: str
+    tilings: tuple[Tiling, ...] = (UniformTiles(),)
+    self_ensemble: bool = False
+    weight: float = 1.0
+
+    def __post_init__(self):
+        require(len(self.tilings) > 0, self, "tilings", "at least one")
+        require(self.weight > 0, self, "weight", "more than 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceConfig:
+    """A whole inference run: one network, or several whose results are averaged.
+
+    Attributes:
+        runs: the networks.
+        round_each: with several networks, round each result to 8 bits before averaging, as published.
+        guided_filter: smooth the 8-bit result with a guided filter.
+        guided_radius: half the side of its window in pixels; published: 10.
+        guided_eps: its regularisation in squared grey levels; published: 10.
+        dtype: "float32" or "bfloat16".
+    """
+
+    runs: tuple[ModelRun, ...]
+    round_each: bool = True
+    guided_filter: bool = False
+    guided_radius: int = 10
+    guided_eps: float = 10.0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        require(len(self.runs) > 0, self, "runs", "at least one network")
+        require(self.guided_radius >= 1, self, "guided_radius", "at least 1")
+        require(self.guided_eps > 0, self, "guided_eps", "more than 0")
+        require(self.dtype in ("float32", "bfloat16"), self, "dtype", "'float32' or 'bfloat16'")

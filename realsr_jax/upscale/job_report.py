@@ -1,0 +1,139 @@
+"""What the user sees while photos are upscaled: a progress bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from realsr_jax.images import SUFFIXES, Photo
+from realsr_jax.images.photo_jobs import Job
+from realsr_jax.system.errors import explain_failure
+from realsr_jax.system.terminal import complain, make_bar, say
+
+_COMPRESSION: Final = {"JPEG": 8, "WEBP": 8}
+"""How many times more pixels a byte of these formats holds, roughly."""
+
+_BAR: Final = "{percentage:3.0f}%|{bar}| {desc}, "
+
+
+@dataclass
+class _Progress:
+    """How far a photo is: its work, the fraction of it that is done, and what it becomes."""
+
+    work: float
+    done: float = 0.0
+    megapixels: float = 0.0
+    sizes: str = ""
+
+
+class JobReport:
+    """Tells how a list of jobs goes, as a context manager that closes with a summary.
+
+    Attributes:
+        exit_status: 0, or 1 once a job has failed.
+    """
+
+    exit_status = 0
+
+    def __init__(self, name: str, jobs: Sequence[Job]):
+        """Starts a report of the command `name`; jobs that are done already only count in the summary."""
+        self._name = name
+        # Work is judged by file sizes: they are known at once and grow with the pixels.
+        self._progress = {job: _Progress(_guess_work(job.source)) for job in jobs if not job.is_done}
+        self._n_kept = len(jobs) - len(self._progress)
+        self._n_failed = self._n_succeeded = 0
+        self._megapixels = 0.0
+        self._started = time.monotonic()
+        total = sum(progress.work for progress in self._progress.values())
+        self._bar = make_bar(total or 1, text=self._summary(), bar_format=f"{_BAR}starting")
+
+    def __enter__(self) -> Self:
+        """Returns the report."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Clears the bar and prints the summary."""
+        self._bar.close()
+        if kind is None:
+            kept = f", {self._n_kept} existed already" if self._n_kept else ""
+            failed = f", {self._n_failed} failed" if self._n_failed else ""
+            seconds = f" in {time.monotonic() - self._started:.1f} s" if self._n_succeeded else ""
+            say(f"{self._summary()}{seconds}{kept}{failed}")
+
+    def started(self, job: Job, photo: Photo, scale: int) -> None:
+        """Takes note of a photo's size, and warns of what is not upscaled."""
+        height, width = photo.rgb.shape[:2]
+        progress = self._progress[job]
+        progress.sizes = f"{width}x{height} to {width * scale}x{height * scale}"
+        progress.megapixels = height * width * scale**2 / 1e6
+        if photo.n_frames > 1:
+            only = f"only the first of {photo.n_frames} frames or pages is upscaled"
+            complain(self._name, f"{job.source}: {only}")
+
+    def progressed(self, job: Job, done: float) -> None:
+        """Takes note that a fraction of a photo, 0..1, is upscaled."""
+        progress = self._progress[job]
+        advance, progress.done = done - progress.done, done
+        self._megapixels += advance * progress.megapixels
+        self._advance_bar(advance * progress.work)
+
+    def succeeded(self, job: Job) -> None:
+        """Tells that a photo's result is written; where standard output shows the bar, this tells enough."""
+        self._n_succeeded += 1
+        if self._bar.disable or not sys.stdout.isatty():
+            say(f"{job.source} -> {job.target} ({self._progress[job].sizes})")
+        self._advance_bar(0)
+
+    def failed(self, job: Job, reason: str) -> None:
+        """Tells in one line why a photo could not be upscaled."""
+        self._n_failed += 1
+        self.exit_status = 1
+        complain(self._name, f"{job.source}: {reason.removeprefix(f'{job.source}: ')}")
+        progress = self._progress[job]
+        self._megapixels -= progress.done * progress.megapixels
+        self._advance_bar(0, lost=(1 - progress.done) * progress.work)
+
+    @contextlib.contextmanager
+    def failures_of(self, job: Job) -> Iterator[None]:
+        """Turns what can go wrong with one photo into a line of the report."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # XLA's errors among them
+            self.failed(job, explain_failure(error))
+
+    def _summary(self) -> str:
+        if not self._progress:
+            return "nothing to do"
+        count = f"{self._n_succeeded} of {len(self._progress)} photos"
+        if self._megapixels <= 0:
+            return count
+        return f"{count}, {self._megapixels / (time.monotonic() - self._started):.3g} megapixels/s"
+
+    def _advance_bar(self, work: float, *, lost: float = 0) -> None:
+        bar = self._bar
+        if bar.disable:
+            return
+        # Rounding must not lead past the end, nor failures to an end at nothing: tqdm objects to both.
+        bar.total = max(bar.total - lost, bar.n + work, 1)
+        bar.set_description_str(self._summary(), refresh=False)
+        bar.update(work)
+        if work and bar.smoothing:
+            # From now on the time left follows from the mean speed; before, networks were loaded and compiled.
+            bar.smoothing, bar.initial, bar.start_t = 0, bar.n, time.time()
+            bar.bar_format = f"{_BAR}{{remaining}} left"
+
+
+def _guess_work(path: Path) -> float:
+    try:
+        size = path.stat().st_size
+    except OSError:  # it is gone, which reading it will tell
+        size = 0
+    return max(size, 1) * _COMPRESSION.get(SUFFIXES.get(path.suffix.lower(), ""), 1)

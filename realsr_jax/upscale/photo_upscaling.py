@@ -1,0 +1,219 @@
+"""From photo to upscaled photo: one network or several, transparency, and the published guided filter."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from realsr_jax import images, ops
+from realsr_jax.upscale.inference_config import InferenceConfig, bicubic_scale
+from realsr_jax.images import Photo
+from realsr_jax.upscale.upscaler import Progress, Upscaler
+from realsr_jax.weights import load_weights
+
+_BLOCK = 512
+_BICUBIC_REACH = 4
+
+
+class ImageUpscaler(Protocol):
+    """Anything that upscales as `Upscaler` does."""
+
+    scale: int
+
+    def __call__(self, lr: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
+        """Upscales uint8 or float32 [h, w, 3] to float32 [h*scale, w*scale, 3], 0..255, not clipped."""
+        ...
+
+
+class BicubicUpscaler:
+    """Plain bicubic interpolation, the baseline.
+
+    Attributes:
+        scale: output size over input size.
+    """
+
+    def __init__(self, scale: int = 2):
+        self.scale = scale
+
+    def __call__(self, lr: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
+        """Upscales uint8 or float32 [h, w, c] to float32 [h*scale, w*scale, c], 0..255, not clipped."""
+        function = functools.partial(_resize, scale=self.scale)
+        result = _map_blocks(function, lr, scale=self.scale, reach=_BICUBIC_REACH, mode="edge")
+        if progress is not None:
+            progress(1.0)
+        return result
+
+
+@functools.partial(jax.jit, static_argnames="scale")
+def _resize(block: jax.Array, *, scale: int) -> jax.Array:
+    return ops.resize_bicubic(block[None], scale)[0]
+
+
+class ModelEnsemble:
+    """The weighted mean of several networks' results.
+
+    Attributes:
+        scale: output size over input size.
+    """
+
+    def __init__(
+        self, upscalers: Sequence[ImageUpscaler], weights: Sequence[float], *, round_each: bool = True
+    ):
+        """Makes an ensemble.
+
+        Args:
+            upscalers: the networks, all of one scale.
+            weights: how much each result counts; only their ratios matter.
+            round_each: round each network's result to 8 bits first, as published; images of more than 8 bits
+                are averaged as they are.
+
+        Raises:
+            ValueError: if the scales differ.
+        """
+        scales = [upscaler.scale for upscaler in upscalers]
+        if len(set(scales)) != 1:
+            raise ValueError(f"the networks' scales are {scales}, expected all the same")
+        self.scale = scales[0]
+        self._upscalers = upscalers
+        self._weights = (np.asarray(weights, np.float64) / np.mean(weights)).astype(np.float32)
+        self._round_each = round_each
+
+    def __call__(self, lr: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
+        """Upscales uint8 or float32 [h, w, 3] to float32 [h*scale, w*scale, 3], 0..255."""
+        total = np.zeros((lr.shape[0] * self.scale, lr.shape[1] * self.scale, 3), np.float32)
+        for number, (upscaler, weight) in enumerate(zip(self._upscalers, self._weights, strict=True)):
+            sr = upscaler(lr, progress=_part_of(progress, number, len(self._upscalers)))
+            if self._round_each and lr.dtype == np.uint8:
+                np.rint(np.clip(sr, 0, 255, out=sr), out=sr)
+            sr *= weight
+            total += sr
+            del sr  # before the next network makes its own
+        # Equal weights are 1 by now: the sum of whole numbers is exact, and so are ties in the mean.
+        total /= len(self._upscalers)
+        return total
+
+
+def _part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
+    return None if progress is None else lambda done: progress((number + done) / count)
+
+
+def load_inference(config: InferenceConfig, *, tile_batch: int | None = None) -> ImageUpscaler:
+    """Loads what an inference run needs.
+
+    Args:
+        config: the run.
+        tile_batch: tiles that a device runs at once.
+
+    Raises:
+        ValueError: if weights cannot be used, or networks of different scales are to be averaged.
+    """
+    upscalers: list[ImageUpscaler] = []
+    for run in config.runs:
+        bicubic = bicubic_scale(run.weights)
+        if bicubic is not None:
+            upscalers.append(BicubicUpscaler(bicubic))
+            continue
+        model_config, params = load_weights(run.weights)
+        upscalers.append(
+            Upscaler(
+                model_config,
+                params,
+                tilings=run.tilings,
+                self_ensemble=run.self_ensemble,
+                dtype=config.dtype,
+                tile_batch=tile_batch,
+            )
+        )
+    if len(upscalers) == 1:
+        return upscalers[0]
+    return ModelEnsemble(upscalers, [run.weight for run in config.runs], round_each=config.round_each)
+
+
+def upscale_photo(
+    photo: Photo,
+    upscaler: ImageUpscaler,
+    *,
+    format: str,
+    smooth: Callable[[np.ndarray], np.ndarray] | None = None,
+    progress: Progress | None = None,
+) -> Photo:
+    """Upscales a photo with all that belongs to it.
+
+    Transparency is enlarged bicubically, on the same grid as the colours, so that what is opaque or
+    transparent stays exactly so.
+
+    Args:
+        photo: the photo.
+        upscaler: what upscales its colours.
+        format: the result's file format, by Pillow's name.
+        smooth: applied to the colours, float32 [h, w, 3]; see `GuidedSmoothing`.
+        progress: called with the share that is done.
+
+    Raises:
+        images.ImageError: if the format cannot hold the result.
+        ValueError: if the image does not suit the upscaler's tiling.
+    """
+    height, width = (side * upscaler.scale for side in photo.rgb.shape[:2])
+    images.check_writable(format, width=width, height=height, has_alpha=photo.is_transparent)
+    sr = upscaler(photo.network_input(), progress=progress)
+    if guided_filter:
+        sr = smooth(sr, whole_levels=photo.rgb.dtype == np.uint8)
+    alpha = photo.network_alpha()
+    if alpha is not None:
+        alpha = BicubicUpscaler(upscaler.scale)(alpha[..., None])[..., 0]
+    return images.make_result(sr, alpha, photo, format=format)
+
+
+def smooth(sr: np.ndarray, *, whole_levels: bool = True) -> np.ndarray:
+    """Applies the published guided filter, each colour image being its own guide.
+
+    Args:
+        sr: float32 [h, w, 3], clipped to 0..255 first.
+        whole_levels: round to 8 bits first, as published.
+
+    Returns:
+        float32 [h, w, 3].
+    """
+    function = functools.partial(_guided, whole_levels=whole_levels)
+    return _map_blocks(function, sr, scale=1, reach=2 * _GUIDED_RADIUS, mode="symmetric")
+
+
+@functools.partial(jax.jit, static_argnames="whole_levels")
+def _guided(block: jax.Array, *, whole_levels: bool) -> jax.Array:
+    block = jnp.clip(block, 0, 255)
+    if whole_levels:
+        block = jnp.rint(block)
+    return ops.guided_filter(block, block, radius=_GUIDED_RADIUS, eps=_GUIDED_EPS)
+
+
+def _map_blocks(
+    function: Callable[[np.ndarray], jax.Array],
+    image: np.ndarray,
+    *,
+    scale: int,
+    reach: int,
+    mode: Literal["edge", "symmetric"],
+) -> np.ndarray:
+    """Applies a local operation in blocks of one size: compiled once, and only the result is held in float32.
+
+    Args:
+        function: maps a block [b, b, c] to [b*scale, b*scale, c].
+        image: [h, w, c].
+        scale: of the operation.
+        reach: pixels of the input beyond its own on which an output pixel depends.
+        mode: `numpy.pad`'s name of how the operation continues the image over its borders.
+    """
+    height, width, channels = image.shape
+    rows, columns = (np.pad(np.arange(n), (reach, reach + _BLOCK), mode=mode) for n in (height, width))
+    result = np.empty((height * scale, width * scale, channels), np.float32)
+    for top in range(0, height, _BLOCK):
+        for left in range(0, width, _BLOCK):
+            seen = np.ix_(rows[top : top + _BLOCK + 2 * reach], columns[left : left + _BLOCK + 2 * reach])
+            block = np.asarray(function(image[seen]))
+            target = result[top * scale :, left * scale :][: _BLOCK * scale, : _BLOCK * scale]
+            h, w = target.shape[:2]
+            target[...] = block[reach * scale :, reach * scale :][:h, :w]
+    return result

@@ -1,0 +1,125 @@
+"""Measurements quoted in BUILD_NOTES.md, which no test should wait for.
+
+python tests/measure.py convolution
+python tests/measure.py memory
+python tests/measure.py bfloat16 --weights=weights/oaddet photo.png ...
+"""
+
+import argparse
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import realsr_jax
+from realsr_jax import images, ops
+from realsr_jax.ops import minimal_filtering as winograd
+from realsr_jax.models.deep_oaddet import DeepOADDetConfig
+from realsr_jax.models.drln import DRLNConfig
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.models import build_model, oaddet
+
+
+def _gathered_filter(image, kernels):
+    """The published form: every pixel's neighbourhood is gathered, then multiplied with its kernel."""
+    h, w, c = image.shape[1:]
+    size = int((kernels.shape[-1] // c) ** 0.5)
+    r = size // 2
+    padded = jnp.pad(image, ((0, 0), (r, r), (r, r), (0, 0)))
+    rows = jnp.arange(h)[:, None] + jnp.arange(size)
+    columns = jnp.arange(w)[:, None] + jnp.arange(size)
+    patches = padded[:, rows[:, None, :, None], columns[None, :, None, :]].reshape(-1, h, w, size * size, c)
+    return (jax.lax.optimization_barrier(patches) * kernels.reshape(patches.shape)).sum(3)
+
+
+def convolution(tile: int) -> None:
+    """Prints the speed of 3x3 convolutions inside a network, by minimal filtering and directly."""
+
+    def directly(x, kernel, **options):
+        return ops._conv2d_directly(x, kernel, **options)
+
+    def with_valid(x, kernel, edge_padding):
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(padded, kernel, (1, 1), "VALID", dimension_numbers=layout)
+
+    ways = {
+        "minimal filtering, zero": (winograd.conv2d, False),
+        "edge": (winograd.conv2d, True),
+        "direct, zero": (directly, False),
+        "edge ": (directly, True),
+        "edge with VALID": (with_valid, True),
+    }
+    depth = 8
+    for channels in (64, 128, 256):
+        x = jnp.ones((1, tile, tile, channels))
+        kernels = jnp.full((depth, 3, 3, channels, channels), 0.1 / channels)
+        row = []
+        for name, (convolve, edge_padding) in ways.items():
+
+            def network(x, kernels, convolve=convolve, edge_padding=edge_padding):
+                for kernel in kernels:
+                    x = jax.nn.relu(convolve(x, kernel, edge_padding=edge_padding))
+                return x
+
+            run = jax.jit(network)
+            run(x, kernels).block_until_ready()
+            times = []
+            for _ in range(5):
+                started = time.perf_counter()
+                run(x, kernels).block_until_ready()
+                times.append(time.perf_counter() - started)
+            speed = depth * 2 * 9 * channels**2 * tile**2 / np.median(times) / 1e9
+            row.append(f"{name.strip()} {speed:.0f}")
+        print(f"{channels} channels, {tile}x{tile}: {', '.join(row)} GFLOP/s of the direct method")
+
+
+def memory(tile: int) -> None:
+    """Prints the compiled peak memory of a tile, with summed and with gathered dynamic filters."""
+    configs = (OADDetConfig(), DeepOADDetConfig(), EDSRConfig(), DRLNConfig())
+    for config in configs:
+        row = []
+        for dynamic_filter in (ops.dynamic_filter, _gathered_filter):
+            oaddet.ops = type("ops", (), {**vars(ops), "dynamic_filter": staticmethod(dynamic_filter)})
+            module = build_model(config)
+            lr = jax.ShapeDtypeStruct((1, tile, tile, 3), jnp.float32)
+            params = jax.eval_shape(module.init, jax.random.key(0), lr)
+            analysis = jax.jit(module.apply).lower(params, lr).compile().memory_analysis()
+            row.append(f"{analysis.temp_size_in_bytes / 2**20:.0f} MiB")
+            if isinstance(config, EDSRConfig | DRLNConfig):
+                break
+        print(f"{type(config).__name__} {tile}x{tile}:", ", gathered ".join(row))
+
+
+def bfloat16(weights: str, photos: list[str]) -> None:
+    """Prints how far bfloat16 is from float32 on photos, in grey levels."""
+    precise = realsr_jax.load_upscaler(weights, tile_size=None)
+    coarse = realsr_jax.load_upscaler(weights, tile_size=None, dtype="bfloat16")
+    for path in photos:
+        lr = images.read_photo(path).network_input()
+        difference = coarse(lr) - precise(lr)
+        print(
+            f"{weights} {path}: RMS {np.sqrt(np.mean(difference**2)):.3f}, max {np.abs(difference).max():.2f}"
+        )
+
+
+def main() -> None:
+    """Runs one measurement."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("convolution").add_argument("--tile", type=int, default=160)
+    commands.add_parser("memory").add_argument("--tile", type=int, default=256)
+    of_bfloat16 = commands.add_parser("bfloat16")
+    of_bfloat16.add_argument("--weights", required=True)
+    of_bfloat16.add_argument("photos", nargs="+")
+    arguments = vars(parser.parse_args())
+    functions = (convolution, memory, bfloat16)
+    {function.__name__: function for function in functions}[arguments.pop("command")](**arguments)
+
+
+if __name__ == "__main__":
+    main()

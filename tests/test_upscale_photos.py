@@ -1,0 +1,229 @@
+"""Photos through networks: the model ensemble, operations in bands, transparency, grey and 16 bits."""
+
+import golden
+import jax
+import numpy as np
+import pytest
+
+from realsr_jax import images, ops
+from realsr_jax.upscale import photo_upscaling as inference
+from realsr_jax.images import ImageError, Metadata, Photo
+from realsr_jax.upscale.photo_upscaling import BicubicUpscaler, ModelEnsemble, upscale_photo
+
+
+class Fixed:
+    """An upscaler that returns the same result for every image."""
+
+    def __init__(self, result, scale=1):
+        self.result, self.scale = np.asarray(result), scale
+
+    def __call__(self, lr, *, progress=None):
+        if progress is not None:
+            progress(0.5)
+            progress(1.0)
+        return self.result.astype(np.float32)
+
+
+def average(results, weights, *, lr=None, **options):
+    lr = np.zeros(results[0].shape, np.uint8) if lr is None else lr
+    return ModelEnsemble([Fixed(result) for result in results], weights, **options)(lr)
+
+
+def published_average(results, weights):
+    """The published formula before its final rounding."""
+    weights = np.asarray(weights, np.float64)
+    total = sum(image * w / weights.mean() / len(weights) for image, w in zip(results, weights, strict=True))
+    return np.clip(total, 0, 255)
+
+
+def random_results(count, seed=0, shape=(9, 11, 3)):
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, 256, shape).astype(np.float64) for _ in range(count)]
+
+
+# Model ensemble
+
+
+def test_golden_ensemble():
+    case = golden.case("model_ensemble")
+    mean = average(list(case["images"]), case["weights"])
+    exact = case["images"].astype(np.float64).mean(axis=0)
+    assert (exact % 1 == 0.5).sum() > 100  # ties, which the quantised result rounds to even
+    np.testing.assert_array_equal(np.rint(mean).astype(np.uint8), case["out"])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.1, 3.0])
+@pytest.mark.parametrize("count", [2, 6, 10])
+def test_ties_of_equal_networks_are_exact(count, share):
+    results = random_results(count)
+    mean = average(results, [share] * count)
+    exact = np.sum(results, axis=0) / count
+    is_tie = exact % 1 == 0.5
+    assert is_tie.any()
+    np.testing.assert_array_equal(mean[is_tie], exact[is_tie])
+
+
+@pytest.mark.parametrize("weights", [(2, 1, 1), (0.3, 0.9, 0.1), (1, 2, 3, 4)])
+def test_weights_count_by_their_ratio(weights):
+    results = random_results(len(weights))
+    expected = published_average(results, weights)
+    mean = average(results, weights)
+    np.testing.assert_allclose(mean, expected, atol=1e-4)
+    is_tie = np.abs(expected % 1 - 0.5) < 1e-4  # the published float64 does not hit all of them exactly
+    np.testing.assert_array_equal(np.rint(mean)[~is_tie], np.round(expected)[~is_tie])
+    scaled = [7 * weight for weight in weights]
+    np.testing.assert_allclose(average(results, scaled), average(results, weights), atol=1e-4)
+
+
+def test_each_result_is_clipped_and_rounded_first():
+    results = [np.full((2, 2, 3), value) for value in (-40.0, 300.0, 10.5)]
+    np.testing.assert_allclose(average(results, [1, 1, 1]), (0 + 255 + 10) / 3, rtol=1e-6)
+
+
+def test_in_float_neither():
+    results = [np.full((2, 2, 3), value) for value in (-40.0, 300.0, 10.5)]
+    expected = (-40 + 300 + 10.5) / 3
+    np.testing.assert_allclose(average(results, [1, 1, 1], round_each=False), expected, rtol=1e-6)
+
+
+def test_16_bits_are_not_rounded():
+    results = [np.full((2, 2, 3), value) for value in (10.25, 11.0)]
+    lr = np.zeros((2, 2, 3), np.float32)
+    np.testing.assert_array_equal(average(results, [1, 1], lr=lr), np.full((2, 2, 3), 10.625))
+
+
+def test_different_scales_are_refused():
+    with pytest.raises(ValueError, match=r"scales are \[2, 4\]"):
+        ModelEnsemble([BicubicUpscaler(2), BicubicUpscaler(4)], [1, 1])
+
+
+def test_ensemble_progress_runs_once_from_zero_to_one():
+    shares = []
+    results = random_results(2)
+    ensemble = ModelEnsemble([Fixed(result) for result in results], [1, 1])
+    ensemble(np.zeros(results[0].shape, np.uint8), progress=shares.append)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+# Operations in bands
+
+
+@pytest.fixture
+def small_bands(monkeypatch):
+    monkeypatch.setattr(inference, "_BLOCK", 16)
+
+
+@pytest.mark.parametrize(("height", "scale"), [(1, 2), (3, 3), (15, 2), (16, 3), (17, 2), (32, 2), (43, 3)])
+@pytest.mark.usefixtures("small_bands")
+def test_bicubic_in_bands(height, scale):
+    lr = golden.photo(height, 13)
+    shares = []
+    sr = BicubicUpscaler(scale)(lr, progress=shares.append)
+    expected = np.asarray(jax.jit(ops.resize_bicubic, static_argnums=1)(lr[None], scale))[0]
+    assert sr.shape == (height * scale, 13 * scale, 3)
+    assert sr.dtype == np.float32
+    np.testing.assert_allclose(sr, expected, atol=1 / 255 + 1e-4)  # a tie at 1/255 may fall to either side
+    assert (np.abs(sr - expected) > 1e-4).mean() < 1e-3
+    assert shares == [1.0]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 30), (16, 9), (17, 25), (45, 9)])
+@pytest.mark.usefixtures("small_bands")
+def test_guided_filter_in_bands(shape):
+    sr = golden.photo(*shape).astype(np.float32)
+    expected = jax.jit(ops.guided_filter)(sr, sr)
+    np.testing.assert_allclose(inference.smooth(sr), expected, atol=2e-2)
+
+
+def test_smooth_starts_from_8_bits_as_published():
+    sr = golden.photo(20, 24).astype(np.float32) * 1.2 - 20.3
+    whole = np.rint(np.clip(sr, 0, 255))
+    np.testing.assert_array_equal(inference.smooth(sr), inference.smooth(whole))
+    assert np.abs(inference.smooth(sr, whole_levels=False) - inference.smooth(sr)).max() > 1e-3
+
+
+def test_smooth_leaves_its_input_alone():
+    sr = golden.photo(8, 8).astype(np.float32) + 0.25
+    before = sr.copy()
+    inference.smooth(sr)
+    np.testing.assert_array_equal(sr, before)
+
+
+# Photos
+
+
+def make_photo(rgb, alpha=None, *, is_grey=False, format="PNG"):
+    return Photo(rgb=rgb, alpha=alpha, is_grey=is_grey, metadata=Metadata(dpi=(72.0, 72.0)), format=format)
+
+
+def test_grey_stays_grey():
+    plane = golden.photo(9, 12)[..., :1]
+    photo = make_photo(np.broadcast_to(plane, (9, 12, 3)), is_grey=True)
+    result = upscale_photo(photo, BicubicUpscaler(), format="PNG")
+    assert result.is_grey
+    expected = np.asarray(ops.resize_bicubic(plane[None], 2))[0, ..., 0]
+    np.testing.assert_array_equal(result.rgb[..., 0], np.rint(np.clip(expected, 0, 255)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_opaque_and_transparent_stay_exactly_so(dtype):
+    top = np.iinfo(dtype).max
+    alpha = np.zeros((16, 20), dtype)
+    alpha[:, 10:] = top
+    photo = make_photo(golden.photo(16, 20).astype(dtype), alpha)
+    result = upscale_photo(photo, BicubicUpscaler(), format="PNG")
+    assert result.alpha is not None
+    assert result.alpha.dtype == dtype
+    assert (result.alpha[:, : 2 * 10 - 4] == 0).all()
+    assert (result.alpha[:, 2 * 10 + 4 :] == top).all()
+    edge = result.alpha[0, 2 * 10 - 4 : 2 * 10 + 4].astype(int)
+    assert (np.diff(edge) >= 0).all()  # the overshoot of bicubic interpolation is clipped
+
+
+def test_16_bits_really_are_16_bits():
+    ramp = np.linspace(0, 65535, 32 * 32).round().astype(np.uint16).reshape(32, 32)
+    photo = make_photo(np.stack([ramp, ramp.T, ramp[::-1]], axis=-1), format="TIFF")
+    result = upscale_photo(photo, BicubicUpscaler(), format="TIFF")
+    assert result.rgb.dtype == np.uint16
+    assert len(np.unique(result.rgb[..., 0])) > 256
+    expected = np.asarray(ops.resize_bicubic(photo.rgb[None] / np.float32(257), 2))[0] * 257
+    np.testing.assert_allclose(result.rgb, np.clip(expected, 0, 65535), atol=1.1)  # 1/255 of 8 bits is 1.008
+
+
+def test_smoothing_keeps_16_bits():
+    ramp = np.linspace(0, 65535, 24 * 24).round().astype(np.uint16).reshape(24, 24, 1)
+    photo = make_photo(np.broadcast_to(ramp, (24, 24, 3)), is_grey=True)
+    result = upscale_photo(photo, BicubicUpscaler(), format="PNG", guided_filter=True)
+    assert len(np.unique(result.rgb)) > 256
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 2)])
+def test_tiny_photos(size):
+    photo = make_photo(golden.photo(*size), np.full(size, 255, np.uint8))
+    result = upscale_photo(photo, BicubicUpscaler(3), format="PNG", guided_filter=True)
+    assert result.rgb.shape == (3 * size[0], 3 * size[1], 3)
+    assert (result.alpha == 255).all()
+
+
+def test_metadata_travels():
+    photo = make_photo(golden.photo(4, 4))
+    assert upscale_photo(photo, BicubicUpscaler(), format="BMP").metadata == photo.metadata
+
+
+def test_what_a_format_cannot_hold_is_refused_before_the_work():
+    class Unused(BicubicUpscaler):
+        def __call__(self, lr, *, progress=None):
+            raise AssertionError("upscaled in vain")
+
+    transparent = make_photo(golden.photo(4, 4), np.zeros((4, 4), np.uint8))
+    with pytest.raises(ImageError, match="JPEG cannot hold transparency"):
+        upscale_photo(transparent, Unused(), format="JPEG")
+    wide = make_photo(np.zeros((1, 10_000, 3), np.uint8))
+    with pytest.raises(ImageError, match="too large for WEBP"):
+        upscale_photo(wide, Unused(), format="WEBP")
+
+
+def test_broken_results_are_refused():
+    photo = make_photo(golden.photo(2, 2))
+    with pytest.raises(images.ImageError, match="not finite"):
+        upscale_photo(photo, Fixed(np.full((2, 2, 3), np.nan)), format="PNG")

@@ -1,0 +1,113 @@
+"""Plans against the published recursion, written out as recursion, and against first principles."""
+
+import numpy as np
+import pytest
+
+from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles, WholeImage
+from realsr_jax.upscale.tile_plans import make_plan
+
+
+def _network(leaf, scale):
+    """Something whose result depends on where a pixel lies within the leaf, as a real network's does."""
+    h, w, _ = leaf.shape
+    enlarged = leaf.repeat(scale, 0).repeat(scale, 1)
+    return enlarged * (1 + 0.1 * np.arange(h * scale)[:, None, None]) + np.arange(w * scale)[None, :, None]
+
+
+def _chop(x, scale, chop, shave):
+    """The published recursion on quarters, which are kept large enough to cover their half."""
+    h, w, _ = x.shape
+    hq, wq = (min(max(n // 2 + shave, (n + 1) // 2), n) for n in (h, w))
+    quarters = [x[:hq, :wq], x[:hq, w - wq :], x[h - hq :, :wq], x[h - hq :, w - wq :]]
+    is_leaf = h * w < 4 * chop * chop
+    a, b, c, d = (_network(q, scale) if is_leaf else _chop(q, scale, chop, shave) for q in quarters)
+    top, left = h * scale // 2, w * scale // 2
+    bottom, right = h * scale - top, w * scale - left
+    upper = np.concatenate([a[:top, :left], b[:top, b.shape[1] - right :]], axis=1)
+    lower = np.concatenate([c[-bottom:, :left], d[-bottom:, d.shape[1] - right :]], axis=1)
+    return np.concatenate([upper, lower])
+
+
+def _apply(plan, x, scale, *, mirrored_rows=False):
+    h, w, c = x.shape
+    leaf_h, leaf_w = plan.leaf_shape
+    result = np.zeros((max(h, leaf_h) * scale, max(w, leaf_w) * scale, c))
+    row_weights = plan.rows.mirrored_weights if mirrored_rows else plan.rows.weights
+    for i, j in plan.leaves:
+        top, left = plan.rows.starts[i], plan.columns.starts[j]
+        leaf = x[top : top + leaf_h, left : left + leaf_w]
+        leaf = np.pad(leaf, ((0, leaf_h - leaf.shape[0]), (0, leaf_w - leaf.shape[1]), (0, 0)))
+        upscaled = _network(leaf[::-1], scale)[::-1] if mirrored_rows else _network(leaf, scale)
+        weights = row_weights[i][:, None, None] * plan.columns.weights[j][None, :, None]
+        result[top * scale :, left * scale :][: leaf_h * scale, : leaf_w * scale] += upscaled * weights
+    return result[: h * scale, : w * scale]
+
+
+def _random_cases(count):
+    rng = np.random.default_rng(0)
+    while count:
+        h, w = (int(n) for n in rng.integers(1, 120, 2))
+        scale, shave = int(rng.integers(2, 5)), int(rng.integers(0, 9))
+        chop = int(rng.integers(2 * shave + 2, 40))
+        count -= 1
+        yield h, w, scale, chop, shave
+
+
+@pytest.mark.parametrize("mirrored_rows", [False, True])
+def test_quarter_plan_equals_recursion(mirrored_rows):
+    rng = np.random.default_rng(1)
+    for h, w, scale, chop, shave in _random_cases(300):
+        x = rng.random((h, w, 3))
+        plan = make_plan(h, w, scale=scale, tiling=QuarterTiles(chop, shave))
+        expected = _chop(x[::-1], scale, chop, shave)[::-1] if mirrored_rows else _chop(x, scale, chop, shave)
+        actual = _apply(plan, x, scale, mirrored_rows=mirrored_rows)
+        np.testing.assert_array_equal(actual, expected, err_msg=f"{h}x{w} x{scale}, {chop}/{shave}")
+
+
+def test_image_is_quartered_at_least_once():
+    assert len(make_plan(40, 64, scale=2, tiling=QuarterTiles(400, 10)).leaves) == 4
+
+
+def test_recursion_without_end_is_refused():
+    with pytest.raises(ValueError, match="shave_size 20 is too large: a 40x40 part"):
+        make_plan(200, 200, scale=2, tiling=QuarterTiles(10, 20))
+
+
+def test_uniform_tiles_cover_the_image_with_weights_that_sum_to_one():
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        h, w = (int(n) for n in rng.integers(1, 300, 2))
+        scale, size = int(rng.integers(2, 5)), int(rng.integers(8, 60))
+        overlap = int(rng.integers(0, size // 2 + 1))
+        plan = make_plan(h, w, scale=scale, tiling=UniformTiles(size, overlap))
+        assert plan.leaf_shape == (size, size)
+        for axis, length in ((plan.rows, h), (plan.columns, w)):
+            total = np.zeros(max(length, size) * scale)
+            for start, weights in zip(axis.starts, axis.weights, strict=True):
+                assert 0 <= start <= max(length - size, 0)
+                assert weights.min() >= 0
+                total[start * scale : (start + size) * scale] += weights
+            np.testing.assert_allclose(total[: length * scale], 1, atol=1e-6)
+            assert all(b - a <= size - overlap for a, b in zip(axis.starts, axis.starts[1:], strict=False))
+
+
+def test_outer_quarter_of_the_overlap_is_discarded():
+    axis = make_plan(100, 300, scale=2, tiling=UniformTiles(100, 40)).columns
+    for i, start in enumerate(axis.starts):
+        kept = axis.kept(i)
+        assert kept.start >= (20 if start > 0 else 0)
+        assert kept.stop <= (180 if start + 100 < 300 else 200)
+
+
+def test_no_more_tiles_than_needed():
+    assert len(make_plan(256, 256, scale=2, tiling=UniformTiles(256, 32)).leaves) == 1
+    assert len(make_plan(257, 480, scale=2, tiling=UniformTiles(256, 32)).leaves) == 4
+    assert make_plan(1, 1, scale=2, tiling=UniformTiles(256, 32)).rows.starts == (0,)
+
+
+def test_whole_image_is_one_leaf():
+    plan = make_plan(17, 23, scale=3, tiling=WholeImage())
+    assert plan.leaf_shape == (17, 23)
+    assert plan.leaves == [(0, 0)]
+    assert plan.rows.weights.shape == (1, 51)
+    assert (plan.columns.weights == 1).all()

@@ -1,0 +1,239 @@
+"""Upscalers against golden cases of the published inference, and tilings against each other."""
+
+import logging
+
+import golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import realsr_jax
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles, WholeImage
+from realsr_jax.convert.detect import detect
+from realsr_jax.convert.rules import to_flax
+from realsr_jax.upscale.upscaler import Upscaler, contribute
+from realsr_jax.weights import save_weights
+
+TINY = EDSRConfig(n_resblocks=2, n_feats=8, res_scale=1.0)
+
+
+def _load(name, **options):
+    state_dict = golden.state_dict(name)
+    config = detect(state_dict)
+    return Upscaler(config, to_flax(config, state_dict), **options)
+
+
+@pytest.mark.parametrize(("number", "tile_batch"), [*((i, 1) for i in range(10)), (3, 4), (7, 4)])
+def test_golden_tilings(number, tile_batch):
+    case = golden.case(f"tiles_{number:02d}")
+    tilings = (WholeImage(),)
+    if case["chop"]:
+        tilings = tuple(
+            QuarterTiles(int(chop), int(shave))
+            for chop, shave in zip(case["chop_size"], case["shave_size"], strict=True)
+        )
+    upscaler = _load(
+        str(case["model"]), tilings=tilings, self_ensemble=bool(case["self_ensemble"]), tile_batch=tile_batch
+    )
+    np.testing.assert_allclose(upscaler(case["lr"]), case["sr"], atol=0.001)
+
+
+def test_uniform_tiles_leave_no_seams():
+    """The tiny network sees 8 pixels far, less than the discarded quarter of the overlap: no seams at all."""
+    lr = golden.photo(70, 101)
+    whole = _load("edsr_tiny", tilings=(WholeImage(),))(lr)
+    tiled = _load("edsr_tiny", tilings=(UniformTiles(64, 32),))(lr)
+    np.testing.assert_allclose(tiled, whole, atol=0.001)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 90), (63, 64), (64, 64)])
+def test_images_smaller_than_a_tile(shape):
+    lr = golden.photo(*shape)
+    sr = _load("oaddet_small", tilings=(UniformTiles(64, 16),))(lr)
+    assert sr.shape == (2 * shape[0], 2 * shape[1], 3)
+    assert np.isfinite(sr).all()
+
+
+def test_image_of_a_tile_equals_the_whole_image():
+    lr = golden.photo(64, 64)
+    tiled = _load("oaddet_small", tilings=(UniformTiles(64, 16),))(lr)
+    np.testing.assert_allclose(tiled, _load("oaddet_small", tilings=(WholeImage(),))(lr), atol=0.001)
+
+
+def test_crop_ensemble_of_uniform_tiles_turns_the_image():
+    lr = golden.photo(50, 40)
+    whole = _load("oaddet_small", tilings=(WholeImage(),))
+    turned = [np.rot90(whole(np.rot90(lr, i)), -i) for i in range(3)]
+    ensemble = _load("oaddet_small", tilings=(WholeImage(),) * 3)(lr)
+    np.testing.assert_allclose(ensemble, np.mean(turned, axis=0), atol=0.001)
+
+
+def test_self_ensemble_is_the_mean_over_flips_and_transposes():
+    lr = golden.photo(20, 26)
+    whole = _load("oaddet_small", tilings=(WholeImage(),))
+    results = []
+    for turns in range(4):
+        for mirrored in (False, True):
+            seen = np.rot90(lr[:, ::-1] if mirrored else lr, turns)
+            sr = np.rot90(whole(seen), -turns)
+            results.append(sr[:, ::-1] if mirrored else sr)
+    ensemble = _load("oaddet_small", tilings=(WholeImage(),), self_ensemble=True)(lr)
+    np.testing.assert_allclose(ensemble, np.mean(results, axis=0), atol=0.001)
+
+
+def test_self_ensemble_with_uniform_tiles_has_no_seams():
+    lr = golden.photo(70, 101)
+    whole = _load("edsr_tiny", tilings=(WholeImage(),), self_ensemble=True)(lr)
+    tiled = _load("edsr_tiny", tilings=(UniformTiles(64, 32),), self_ensemble=True)(lr)
+    np.testing.assert_allclose(tiled, whole, atol=0.001)
+
+
+@pytest.mark.parametrize("flips_in_sequence", [False, True])
+def test_jit_equals_eager(flips_in_sequence):
+    leaves = jnp.asarray(golden.photo(12, 9), jnp.float32)[None]
+    rows, columns = jnp.linspace(0, 1, 48).reshape(2, 1, 24), jnp.linspace(1, 0, 36).reshape(2, 1, 18)
+
+    def run(leaves):
+        def network(x):
+            return jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], 3), "linear")
+
+        return contribute(
+            network, leaves, rows, columns, self_ensemble=True, flips_in_sequence=flips_in_sequence
+        )
+
+    np.testing.assert_allclose(jax.jit(run)(leaves), run(leaves), rtol=1e-5)
+
+
+def test_devices_share_the_tiles(monkeypatch):
+    """The tests run with four fake devices; the same on one of them gives the same image."""
+    lr = golden.photo(100, 90)
+    shared = _load("edsr_tiny", tilings=(UniformTiles(32, 8),))
+    batches = []
+    run = shared._run
+    shared._run = lambda *args: batches.append(run(*args)) or batches[-1]
+    sr = shared(lr)
+    assert {len(batch.devices()) for batch in batches} == {4}
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    alone = _load("edsr_tiny", tilings=(UniformTiles(32, 8),))
+    np.testing.assert_allclose(alone(lr), sr, atol=1e-4)
+
+
+@pytest.fixture
+def limit_memory(monkeypatch):
+    """Makes upscalers fail as JAX does if a device shall run more LR pixels at once than a limit."""
+
+    def limit(pixels):
+        def make_run(self):
+            run = original(self)
+
+            def run_if_it_fits(params, leaves, *weights):
+                at_once = 1 if self._flips_in_sequence or not self._self_ensemble else 8
+                if np.prod(leaves.shape[:3]) // self._n_devices * at_once > pixels:
+                    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+                return run(params, leaves, *weights)
+
+            return run_if_it_fits
+
+        monkeypatch.setattr(Upscaler, "_make_run", make_run)
+
+    original = Upscaler._make_run
+    return limit
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tiling", "options", "remedies"),
+    [
+        (2 * 128**2, UniformTiles(128, 32), {"tile_batch": 4}, ["tile_batch 2"]),
+        (75**2, UniformTiles(256, 60), {"tile_batch": 2}, ["tile_batch 1", UniformTiles(75, 37)]),
+        (75**2, WholeImage(), {}, [UniformTiles(75, 32)]),
+        (2000, QuarterTiles(130, 4), {}, [QuarterTiles(65, 4)]),
+        (
+            64**2,
+            UniformTiles(64, 8),
+            {"tile_batch": 8, "self_ensemble": True},
+            ["tile_batch 1", "one flip after the other"],
+        ),
+    ],
+    ids=["batch", "tile", "whole", "quarters", "flips"],
+)
+def test_less_is_done_at_once_where_memory_does_not_suffice(
+    pixels, tiling, options, remedies, limit_memory, caplog
+):
+    lr = golden.photo(120, 150)
+    at_last = tiling if isinstance(remedies[-1], str) else remedies[-1]
+    expected = _load("edsr_tiny", tilings=[at_last], **options)(lr)
+    limit_memory(pixels)
+    upscaler = _load("edsr_tiny", tilings=[tiling], **options)
+    for _ in range(2):  # the second image finds what the first one learned
+        np.testing.assert_allclose(upscaler(lr), expected, atol=0.001)
+    told = [record.args[0] for record in caplog.records if record.name == "realsr_jax"]
+    assert told == [str(remedy) for remedy in remedies]
+
+
+def test_too_little_memory_for_anything(limit_memory):
+    limit_memory(0)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        _load("edsr_tiny", tilings=[UniformTiles(128, 32)], tile_batch=2)(golden.photo(90, 90))
+
+
+def test_twenty_sizes_compile_once(caplog):
+    upscaler = _load("edsr_tiny", tilings=(UniformTiles(32, 8),))
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for i in range(20):
+            upscaler(golden.photo(20 + 7 * i, 90 - 3 * i))
+    compiled = [r.getMessage() for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
+    assert len([message for message in compiled if "upscale_leaves" in message]) == 1, compiled
+
+
+def test_float_input_and_progress():
+    lr = golden.photo(40, 50)
+    upscaler = _load("edsr_tiny", tilings=(UniformTiles(32, 8), UniformTiles(16, 4)))
+    shares = []
+    np.testing.assert_array_equal(upscaler(lr, progress=shares.append), upscaler(lr.astype(np.float32)))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("lr", "reason"),
+    [
+        (np.zeros((4, 4), np.uint8), "shape"),
+        (np.zeros((4, 4, 4), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "shape"),
+        (np.zeros((4, 4, 3), np.uint16), "uint16"),
+        (np.zeros((4, 4, 3), np.float64), "float64"),
+    ],
+)
+def test_what_is_no_image_is_refused(lr, reason):
+    with pytest.raises(ValueError, match=reason):
+        _load("edsr_tiny")(lr)
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"tilings": ()}, {"tile_batch": 0}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        _load("edsr_tiny", **options)
+
+
+def test_load_upscaler(tmp_path):
+    """The public way, from a weights directory, with the options of each tiling."""
+    save_weights(tmp_path / "tiny", TINY, to_flax(TINY, golden.state_dict("edsr_tiny")), provenance={})
+    lr = golden.photo(61, 50)
+    whole = realsr_jax.load_upscaler(str(tmp_path / "tiny"), tile_size=None)
+    assert whole.scale == 2
+    assert whole.model_config == TINY
+    case = golden.case("tiles_01")
+    chopped = realsr_jax.load_upscaler(tmp_path / "tiny", chop_size=(24, 40), shave_size=(5, 10))
+    np.testing.assert_allclose(chopped(case["lr"]), case["sr"], atol=0.001)
+    tiled = realsr_jax.load_upscaler(tmp_path / "tiny", tile_size=48, tile_overlap=24)
+    np.testing.assert_allclose(tiled(lr), whole(lr), atol=0.001)
+
+
+def test_bfloat16_stays_close_and_float32_outside():
+    lr = golden.photo(40, 50)
+    precise = _load("oaddet_small")(lr)
+    coarse = _load("oaddet_small", dtype="bfloat16")(lr)
+    assert coarse.dtype == np.float32
+    assert np.sqrt(np.mean((coarse - precise) ** 2)) < 1
