@@ -6,9 +6,9 @@ Cost: 7,000 steps of 8 patches of 64x64; 33 minutes on 2 CPU cores.
 Expected: 37.25 dB on Set5 x2 (PSNR of the luma, border 2; bicubic 33.68).
 """
 
+from realsr_jax.data.sources import HrFolder
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.train.optimizers import Cosine
-from realsr_jax.data.sources import HrFolder
 from realsr_jax.train.train_config import TrainConfig
 
 
@@ -26,5 +26,4 @@ def get_config() -> TrainConfig:
         epochs=7,
         steps_per_epoch=1000,
         protocol="benchmark",
-        workers=0,
     )

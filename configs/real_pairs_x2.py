@@ -7,9 +7,9 @@ Cost: 400 steps of 8 patches of 96x96; 8 minutes on 2 shared CPU cores.
 Expected: AIM score 0.666 on the held-out pair, bicubic 0.626; five pairs show the way rather than a result.
 """
 
-from realsr_jax.models.edsr import EDSRConfig
-from realsr_jax.losses import ClipL1, Weighted
 from realsr_jax.data.sources import PairFolder
+from realsr_jax.losses import ClipL1, Weighted
+from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.train.optimizers import StepDecay
 from realsr_jax.train.train_config import TrainConfig
 
@@ -28,5 +28,4 @@ def get_config() -> TrainConfig:
         epochs=4,
         steps_per_epoch=100,
         log_every=50,
-        workers=0,
     )

@@ -1,146 +1,188 @@
-"""``realsr-convert``: PyTorch checkpoint to weights directory and back."""
+"""realsr-convert: turns a PyTorch checkpoint into a weights directory, or weights into a checkpoint.
+
+  realsr-convert --input=AIM_DDET_X2.pt --output=weights/oaddet
+  realsr-convert --to_torch --input=weights/oaddet --output=oaddet.pt
+  realsr-convert --show=weights/oaddet
+
+The network, its sizes, scale and padding are read off the file, in either of PyTorch's formats (.pt, .pth) or
+.safetensors. Nothing in the file is executed and PyTorch is not needed.
+
+Exit status: 0 if it worked, 1 if a file cannot be used, 2 if the command line is wrong.
+"""
 
 import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Final
 
+import numpy as np
 from absl import flags
 
 from realsr_jax.cli import command
-from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.convert import LAYOUTS
+from realsr_jax.models import network_name, network_of
 from realsr_jax.models.network import ModelConfig
-from realsr_jax.weights import (
-    ARCHITECTURES,
-    architecture_name,
-    is_weights,
-    load_weights,
-    save_weights,
-    sha256_of,
-)
+from realsr_jax.system.errors import UsageError, did_you_mean
+from realsr_jax.system.terminal import say
+from realsr_jax.weights import BUNDLED, is_weights, load_weights, read_description, save_weights, sha256_of
 
-_HELP = """\
-realsr-convert: turns a PyTorch checkpoint into a weights directory, or a weights directory into a checkpoint.
-
-  realsr-convert --input=AIM_DDET_X2.pt --output=weights/oaddet
-  realsr-convert --to_torch --input=weights/oaddet --output=oaddet.pt
-
-The network, its sizes, scale and padding are read off the file: OADDet, Deep-OADDet, EDSR and DRLN, in both
-PyTorch formats (.pt, .pth) or .safetensors. Nothing in the file is executed and PyTorch is not needed.
-
-  -i, --input=PATH     the checkpoint, or with --to_torch the weights directory
-  -o, --output=PATH    the weights directory, or with --to_torch the file: .safetensors, or PyTorch's format
-  --to_torch           convert back, with the keys of the original code
-  --overwrite          replace an existing output
-
-What is detected can be overridden:
-  --model=NAME         oaddet, deep_oaddet, edsr or drln
-  --scale=N            refuse the checkpoint unless it has this scale
-  --padding=MODE       edge (AIM 2020 checkpoints) or zero (original EDSR); EDSR only
-  --res_scale=X        EDSR's residual factor; by default 0.1 with 256 features, else 1
-"""
+_OVERRIDES: Final = {"padding": "edge_padding", "res_scale": "res_scale"}
+"""The fields of configurations that flags override."""
 
 
-def _define_flags(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("input", None, "Checkpoint or weights directory.", short_name="i", flag_values=values)
-    flags.DEFINE_string("output", None, "Weights directory or file.", short_name="o", flag_values=values)
-    flags.DEFINE_bool("to_torch", False, "Convert back to PyTorch's layout.", flag_values=values)
-    flags.DEFINE_bool("overwrite", False, "Replace an existing output.", flag_values=values)
-    flags.DEFINE_enum("model", None, list(ARCHITECTURES), "The network.", flag_values=values)
-    flags.DEFINE_integer("scale", None, "The scale.", flag_values=values)
-    flags.DEFINE_enum("padding", None, ["edge", "zero"], "Padding of EDSR.", flag_values=values)
-    flags.DEFINE_float("res_scale", None, "Residual factor of EDSR.", flag_values=values)
+def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
+    del argv
+    table.section("Files")
+    table.text(
+        "input", "PATH", "the checkpoint; with --to_torch a weights directory, run or 'default'", short="i"
+    )
+    table.text(
+        "output", "PATH", "the weights directory; with --to_torch a file, .pt or .safetensors", short="o"
+    )
+    table.switch("to_torch", "convert back, with the keys of the original code")
+    table.switch("overwrite", "replace an existing output")
+    table.text(
+        "show", "PATH", "say what a checkpoint, weights directory, run or 'default' is, and write nothing"
+    )
+    table.section("What is detected can be overridden")
+    table.choice("model", list(LAYOUTS), f"the network: {', '.join(LAYOUTS)}")
+    table.whole("scale", "refuse the checkpoint unless it has this scale")
+    table.choice("padding", ("edge", "zero"), "edge (AIM 2020 checkpoints) or zero (original EDSR)")
+    table.number("res_scale", "EDSR's residual factor; by default 0.1 with 256 features, else 1")
 
 
 def _main(values: flags.FlagValues) -> int:
     # Conversion computes nothing: JAX, where it is imported, must not occupy a GPU that others use.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    if not values.input or not values.output:
-        raise command.UsageError("--input and --output must be given; see realsr-convert --help")
-    source, target = Path(values.input).expanduser(), Path(values.output).expanduser()
-    if not source.exists():
-        raise command.UsageError(f"{source}: no such file or directory")
+    if values.show is not None:
+        _refuse(values, "--show", "input", "output", "to_torch", "overwrite", "model", "scale", *_OVERRIDES)
+        _show(os.path.expanduser(values.show))
+        return 0
+    command.required(
+        values,
+        input="name a checkpoint; see realsr-convert --help",
+        output="name what to write; see realsr-convert --help",
+    )
+    source, target = os.path.expanduser(values.input), Path(os.path.expanduser(values.output))
+    if source not in BUNDLED and not os.path.exists(source):
+        hint = did_you_mean(source, BUNDLED).strip()
+        raise UsageError(f"{source}: no such file or directory{hint and f'; {hint}'}")
     if target.exists() and not values.overwrite:
-        raise command.UsageError(f"{target}: exists already; pass --overwrite to replace it")
+        raise UsageError(f"{target}: exists already; pass --overwrite to replace it")
     try:
-        _dispatch(source, target, values)
+        (_convert_back if values.to_torch else _convert)(source, target, values)
     except OSError as error:
         raise ValueError(f"{target}: cannot be written ({error.strerror or error})") from error
     return 0
 
 
-def _dispatch(source: Path, target: Path, values: flags.FlagValues) -> None:
-    if values.to_torch:
-        for name in ("model", "scale", "padding", "res_scale"):
-            if values[name].value is not None:
-                raise command.UsageError(f"--{name} has no meaning with --to_torch: {source} tells it")
-        if source.is_file():
-            raise command.UsageError(f"{source}: is a file; to convert a checkpoint, leave out --to_torch")
-        _convert_back(source, target)
-    else:
-        if source.is_dir():
-            raise command.UsageError(f"{source}: is a directory; to convert weights back, pass --to_torch")
-        if target.exists() and not is_weights(target):
-            raise command.UsageError(f"{target}: is no weights directory, so --overwrite does not replace it")
-        _convert(source, target, values)
+def _refuse(values: flags.FlagValues, beside: str, *names: str) -> None:
+    """Raises UsageError if one of the flags was given."""
+    for name in names:
+        if values[name].present:
+            raise UsageError(f"--{name} has no meaning with {beside}")
 
 
-def _convert(source: Path, target: Path, values: flags.FlagValues) -> None:
-    from realsr_jax.convert.detect import OFFICIAL_EDSR, check, detect
-    from realsr_jax.convert.reader import CheckpointError, read_state_dict
+def _convert(source: str, target: Path, values: flags.FlagValues) -> None:
     from realsr_jax.convert.rules import to_flax
+
+    if source in BUNDLED or os.path.isdir(source):
+        raise UsageError(f"{source}: is a directory; to convert weights back, pass --to_torch")
+    if target.exists() and not is_weights(target):
+        raise UsageError(f"{target}: is no weights directory, so --overwrite does not replace it")
+    config, state_dict, provenance = _read_checkpoint(Path(source), values.model, values.scale)
+    config = _override(config, values)
+    save_weights(target, config, to_flax(config, state_dict), provenance=provenance)
+    known_as = f", the official {provenance['known_as']}" if "known_as" in provenance else ""
+    say(f"{source}: {network_name(config)}{known_as}\n{config}\nwritten to {target}")
+
+
+def _read_checkpoint(
+    source: Path, model: str | None = None, scale: int | None = None
+) -> tuple[ModelConfig, Any, dict[str, str]]:
+    """Returns the network in a file, its state dict, which fits, and what is known of the file."""
+    from realsr_jax.convert.detection import check, detect
+    from realsr_jax.convert.reader import CheckpointError, read_state_dict
+    from realsr_jax.convert.rules import layout_of
 
     try:
         state_dict = read_state_dict(source)
-        config = detect(state_dict, ARCHITECTURES.get(values.model))
-        if values.scale not in (None, config.scale):
-            raise CheckpointError(f"has scale {config.scale}, not {values.scale}")
-        config = _override(config, values)
+        config = detect(state_dict, model)
+        if scale not in (None, config.scale):
+            raise CheckpointError(f"has scale {config.scale}, not {scale}")
         check(config, state_dict)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
-    sha256 = sha256_of(source)
-    provenance = {"source": source.name, "sha256": sha256}
-    if sha256 in OFFICIAL_EDSR:
-        provenance["known_as"] = OFFICIAL_EDSR[sha256]
-    save_weights(target, config, to_flax(config, state_dict), provenance=provenance)
-    known_as = f", the official {provenance['known_as']}" if "known_as" in provenance else ""
-    command.say(f"{source}: {architecture_name(config)}{known_as}\n{config}\nwritten to {target}")
+    provenance = {"source": source.name, "sha256": sha256_of(source)}
+    known_as = layout_of(config).official_files.get(provenance["sha256"])
+    return config, state_dict, provenance | ({"known_as": known_as} if known_as else {})
 
 
 def _override(config: ModelConfig, values: flags.FlagValues) -> ModelConfig:
     changes: dict[str, bool | float] = {}
-    if values.padding is not None:
-        changes["edge_padding"] = values.padding == "edge"
-    if values.res_scale is not None:
-        changes["res_scale"] = values.res_scale
-    if changes and not isinstance(config, EDSRConfig):
-        raise command.UsageError(
-            f"--padding and --res_scale are EDSR's, {values.input} is {architecture_name(config)}"
-        )
+    for flag, field in _OVERRIDES.items():
+        value = values[flag].value
+        if value is not None and not hasattr(config, field):
+            raise UsageError(
+                f"--{flag}: {values.input} is {network_of(config).title}, which has no such option"
+            )
+        if value is not None:
+            changes[field] = value == "edge" if flag == "padding" else value
     try:
         return dataclasses.replace(config, **changes)
     except ValueError as error:
-        raise command.UsageError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
-def _convert_back(source: Path, target: Path) -> None:
+def _convert_back(source: str, target: Path, values: flags.FlagValues) -> None:
     from realsr_jax.convert.rules import to_torch
     from realsr_jax.convert.writer import write_safetensors, write_torch
 
+    _refuse(values, f"--to_torch: {source} tells it", "model", "scale", *_OVERRIDES)
+    if os.path.isfile(source):
+        raise UsageError(f"{source}: is a file; to convert a checkpoint, leave out --to_torch")
     if target.is_dir() or target.suffix not in (".pt", ".pth", ".safetensors"):
-        raise command.UsageError(f"{target}: expected a file to write, named .pt, .pth or .safetensors")
+        raise UsageError(f"{target}: expected a file to write, named .pt, .pth or .safetensors")
     config, params = load_weights(source)
     write = write_safetensors if target.suffix == ".safetensors" else write_torch
     target.parent.mkdir(parents=True, exist_ok=True)
     write(target, to_torch(config, params))
-    command.say(f"{source}: {config}\nwritten to {target}")
+    say(f"{source}: {config}\nwritten to {target}")
+
+
+def _show(path: str) -> None:
+    """Prints what a checkpoint, a weights directory or what stands for one is."""
+    import jax
+
+    from realsr_jax.convert.rules import to_flax
+
+    if path not in BUNDLED and os.path.isfile(path) and not is_weights(Path(path).parent):
+        config, state_dict, provenance = _read_checkpoint(Path(path))
+        params, kind = to_flax(config, state_dict), "checkpoint, of which every tensor fits"
+    else:
+        description = read_description(path)
+        config, params = load_weights(path)
+        provenance, kind = description.provenance, f"weights in {description.path}"
+    facts = {
+        "network": f"{network_of(config).title} ({network_name(config)})",
+        **dataclasses.asdict(config),
+        "parameters": f"{sum(map(np.size, jax.tree.leaves(params))):,}",
+        **provenance,
+    }
+    lines = (f"  {name}: {_printable(value)}" for name, value in facts.items())
+    say("\n".join([f"{path}: {kind}", *lines]))
+
+
+def _printable(value: object) -> str:
+    """Returns what a file says, without what a terminal would obey."""
+    return text if (text := str(value)).isprintable() else ascii(text)[1:-1]
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    return command.run("realsr-convert", _HELP, _define_flags, _main, argv)
+    return command.run("realsr-convert", __doc__, _define_flags, _main, argv)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ asks a `Vocabulary` what the names in the pickle mean.
 import pickletools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, TypeVar, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 MAX_INSTRUCTIONS = 10_000_000
 """Bounds memory: an instruction of one byte can make an object of about a hundred."""
@@ -17,12 +17,10 @@ _T = TypeVar("_T")
 
 _OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 
-_PUSHING = {
+_LITERALS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_TUPLE_LENGTHS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class CheckpointError(ValueError):
@@ -44,6 +42,9 @@ class Opaque:
     """Stands for a harmless object whose value does not matter."""
 
     name: str
+
+
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "EMPTY_SET": Opaque("set")}
 
 
 class Vocabulary(Protocol):
@@ -111,8 +112,8 @@ class _Machine:
     def __init__(self, stream: BinaryIO, vocabulary: Vocabulary):
         self._stream = stream
         self._vocabulary = vocabulary
-        self._stack: list[object] = []
-        self._outer_stacks: list[list[object]] = []
+        self._stack: list[Any] = []
+        self._outer_stacks: list[list[Any]] = []
         self._memo: dict[int, object] = {}
 
     def run(self) -> object:
@@ -122,100 +123,79 @@ class _Machine:
                 return self._stack.pop()
             if opcode.name == "GLOBAL":
                 # The reader of pickletools undoes escapes, which the format does not have here.
-                module, name = (self._stream.readline().decode().removesuffix("\n") for _ in range(2))
-                self._stack.append(self._vocabulary.find(module, name))
-                continue
-            argument = opcode.arg.reader(self._stream) if opcode.arg else None
-            if not (
-                self._push_value(opcode.name, argument)
-                or self._use_memo(opcode.name, argument)
-                or self._fill_container(opcode.name)
-                or self._make_object(opcode.name)
-            ):
-                raise CheckpointError(f"is damaged or pickled in an unusual way (instruction {opcode.name})")
+                argument = [self._stream.readline().decode().removesuffix("\n") for _ in range(2)]
+            else:
+                argument = opcode.arg.reader(self._stream) if opcode.arg else None
+            if not self._change(opcode.name, argument):
+                made = self._make(opcode.name, argument)  # which may exchange the stack
+                self._stack.append(made)
         raise CheckpointError(f"holds a pickle of more than {MAX_INSTRUCTIONS} instructions")
 
-    def _push_value(self, opcode: str, argument: object) -> bool:
-        if opcode in _PUSHING:
-            self._stack.append(argument)
-        elif opcode in _CONSTANTS:
-            self._stack.append(_CONSTANTS[opcode])
-        elif opcode == "EMPTY_DICT":
-            self._stack.append({})
-        elif opcode == "EMPTY_LIST":
-            self._stack.append([])
-        elif opcode == "EMPTY_SET":
-            self._stack.append(Opaque("set"))
-        else:
-            return False
-        return True
-
-    def _use_memo(self, opcode: str, argument: object) -> bool:
+    def _change(self, opcode: str, argument: Any) -> bool:
+        """Carries out an instruction that puts nothing on the stack; returns whether it is one."""
         match opcode:
-            case "BINPUT" | "LONG_BINPUT":
-                self._memo[cast(int, argument)] = self._stack[-1]
-            case "MEMOIZE":
-                self._memo[len(self._memo)] = self._stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                self._stack.append(self._memo[cast(int, argument)])
-            case "POP":
-                self._stack.pop()
             case "PROTO" | "FRAME":
                 pass
-            case _:
-                return False
-        return True
-
-    def _fill_container(self, opcode: str) -> bool:
-        match opcode:
+            case "BINPUT" | "LONG_BINPUT":
+                self._memo[argument] = self._stack[-1]
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = self._stack[-1]
             case "MARK":
                 self._outer_stacks.append(self._stack)
                 self._stack = []
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                items = [self._stack.pop() for _ in range(_TUPLE_LENGTHS[opcode])]
-                self._stack.append(tuple(reversed(items)))
-            case "TUPLE":
-                items = self._pop_marked()
-                self._stack.append(tuple(items))
+            case "APPENDS" | "ADDITEMS" | "SETITEMS":
+                self._fill(self._pop_marked())
             case "APPEND":
-                self._extend([self._stack.pop()])
-            case "APPENDS" | "ADDITEMS":
-                self._extend(self._pop_marked())
+                self._fill([self._stack.pop()])
             case "SETITEM":
                 value, key = self._stack.pop(), self._stack.pop()
-                self._update([key, value])
-            case "SETITEMS":
-                self._update(self._pop_marked())
-            case _:
-                return False
-        return True
-
-    def _make_object(self, opcode: str) -> bool:
-        match opcode:
-            case "STACK_GLOBAL":
-                name, module = self._stack.pop(), self._stack.pop()
-                self._stack.append(self._vocabulary.find(expect(module, str), expect(name, str)))
-            case "REDUCE" | "NEWOBJ":
-                arguments, function = expect(self._stack.pop(), tuple), expect(self._stack.pop(), Global)
-                self._stack.append(self._vocabulary.call(function.name, arguments))
-            case "BUILD":
-                # Of all that is allowed, only what is ignored has a state: numpy's objects and the
+                self._fill([key, value])
+            case "POP" | "BUILD":
+                # Of all that is allowed, only what is ignored has a state to build: numpy's objects and the
                 # `_metadata` of a state dict.
                 self._stack.pop()
-            case "BINPERSID":
-                self._stack.append(self._vocabulary.load_persistent(self._stack.pop()))
             case _:
                 return False
         return True
 
-    def _pop_marked(self) -> list[object]:
+    def _make(self, opcode: str, argument: Any) -> object:
+        """Returns what an instruction puts on the stack, in place of what it takes from there."""
+        pop = self._stack.pop
+        match opcode:
+            case "EMPTY_DICT":
+                return {}
+            case "EMPTY_LIST":
+                return []
+            case "BINGET" | "LONG_BINGET":
+                return self._memo[argument]
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                return tuple(reversed([pop() for _ in range(int(opcode[-1]))]))
+            case "TUPLE":
+                return tuple(self._pop_marked())
+            case "GLOBAL":
+                return self._vocabulary.find(*argument)
+            case "STACK_GLOBAL":
+                name, module = expect(pop(), str), expect(pop(), str)
+                return self._vocabulary.find(module, name)
+            case "REDUCE" | "NEWOBJ":
+                arguments, function = expect(pop(), tuple), expect(pop(), Global)
+                return self._vocabulary.call(function.name, arguments)
+            case "BINPERSID":
+                return self._vocabulary.load_persistent(pop())
+        if opcode in _LITERALS:
+            return argument
+        if opcode in _CONSTANTS:
+            return _CONSTANTS[opcode]
+        raise CheckpointError(f"is damaged or pickled in an unusual way (instruction {opcode})")
+
+    def _pop_marked(self) -> list[Any]:
         items, self._stack = self._stack, self._outer_stacks.pop()
         return items
 
-    def _extend(self, items: list[object]) -> None:
-        if not isinstance(self._stack[-1], Opaque):
-            expect(self._stack[-1], list).extend(items)
-
-    def _update(self, items: list[object]) -> None:
-        if not isinstance(self._stack[-1], Opaque):
-            update_mapping(expect(self._stack[-1], dict), zip(items[::2], items[1::2], strict=True))
+    def _fill(self, items: list[Any]) -> None:
+        """Adds items to the container on the stack; what is ignored takes anything."""
+        container = self._stack[-1]
+        if isinstance(container, dict):
+            update_mapping(container, zip(items[::2], items[1::2], strict=True))
+        elif not isinstance(container, Opaque):
+            expect(container, list).extend(items)

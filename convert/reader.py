@@ -1,18 +1,17 @@
-"""Reads PyTorch and safetensors checkpoints with NumPy alone, and without running any code in them."""
+"""Reads PyTorch and safetensors checkpoints without PyTorch, and without running any code in them."""
 
 import io
-import struct
 import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 
 from realsr_jax.convert.pickle_reader import CheckpointError, Global, Opaque, expect, load_pickle, quote
-from realsr_jax.convert.safetensors import is_safetensors, read_safetensors
-from realsr_jax.convert.torch_objects import TensorView, TorchVocabulary, read_tensor
+from realsr_jax.convert.torch_objects import SAFETENSORS_DTYPES, TorchVocabulary
+from realsr_jax.system.errors import in_one_line
 
 __all__ = ["CheckpointError", "read_state_dict", "unwrap"]
 
@@ -37,19 +36,6 @@ _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001
 _MAX_NESTING = 8
 
-_ENCRYPTED = 1
-_COMPRESSED = "is no archive of torch.save: its members are compressed or encrypted, unpack it first"
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    NotImplementedError,
-    EOFError,
-    OSError,
-    ArithmeticError,
-    LookupError,
-    ValueError,
-    struct.error,
-)
-
 _WRONG_DOWNLOAD = "is {}, not the checkpoint: download the file itself"
 _FOREIGN_STARTS = {
     b"version https://git-lfs": _WRONG_DOWNLOAD.format("a git-lfs pointer"),
@@ -72,8 +58,8 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         path: The file.
 
     Returns:
-        C-contiguous arrays by parameter name, in the file's order and types; wrappers and common name
-        prefixes are removed, see `unwrap`.
+        C-contiguous arrays by parameter name, in the file's types and order (sorted, from safetensors);
+        wrappers and common name prefixes are removed, see `unwrap`.
 
     Raises:
         CheckpointError: The file cannot be read, is no checkpoint, is damaged, holds pickled classes, or
@@ -94,8 +80,8 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         return _read_zip(data)
     if data.startswith(b"\x80"):
         return _read_stream(data)
-    if is_safetensors(data):
-        return unwrap(read_safetensors(data))
+    if data[5:9] == b"\0\0\0{":  # the header's length, less than 2**40, and its start
+        return unwrap(_read_safetensors(data))
     start = data[:64].lstrip().lower()
     known = (message for prefix, message in _FOREIGN_STARTS.items() if start.startswith(prefix))
     raise CheckpointError(next(known, "is not a PyTorch or safetensors checkpoint"))
@@ -110,50 +96,50 @@ def _read_zip(data: bytes) -> dict[str, np.ndarray]:
     order = members.get(f"{folder}byteorder")
     if order is not None and bytes(order) != b"little":
         raise CheckpointError("was saved on a big-endian machine, which is not supported")
-    vocabulary = TorchVocabulary(max_copied=len(data))
-    tree = load_pickle(io.BytesIO(members[f"{folder}data.pkl"]), vocabulary)
-    folder += "data/"
-    storages = {name.removeprefix(folder): part for name, part in members.items() if name.startswith(folder)}
-    return _read_tensors(tree, storages, len(data))
+    start = f"{folder}data/"
+    storages = {
+        name.removeprefix(start): memoryview(part) for name, part in members.items() if name.startswith(start)
+    }
+    vocabulary = TorchVocabulary(storages, max_copied=len(data))
+    return _copy_weights(load_pickle(io.BytesIO(members[f"{folder}data.pkl"]), vocabulary), len(data))
 
 
-def _list_members(data: bytes) -> dict[str, memoryview]:
-    """Returns the members of a zip archive as windows into it, checked against their checksums."""
+def _list_members(data: bytes) -> dict[str, bytes]:
+    """Returns the members of a zip archive by name, checked against their checksums."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-        if any(entry.filename.endswith("/constants.pkl") or "/code/" in entry.filename for entry in entries):
-            raise CheckpointError(
-                "is a TorchScript archive, which holds code; "
-                "re-save its weights with torch.save(torch.jit.load(path).state_dict(), ...)"
-            )
-        # Members that overlap could pretend to far more data than there is.
-        if sum(entry.file_size for entry in entries) > len(data):
-            raise CheckpointError(_COMPRESSED)
-        return {entry.filename: _find_member(data, entry) for entry in entries}
+            entries: list[Any] = archive.infolist()
+            _check_members(entries, len(data))
+            for entry in entries:
+                entry.CRC = entry.CRC or None  # PyTorch writes 0 where checksums are switched off
+            return {entry.filename: archive.read(entry) for entry in entries}
     except CheckpointError:
         raise
-    except _ZIP_ERRORS as error:
-        raise CheckpointError("is a damaged or incomplete zip archive: download it again") from error
+    except Exception as error:  # zipfile fails in many ways
+        reason = quote(in_one_line(error))[1:-1]
+        raise CheckpointError(
+            f"is a damaged or incomplete zip archive ({reason}): download it again"
+        ) from error
 
 
-def _find_member(data: bytes, entry: zipfile.ZipInfo) -> memoryview:
-    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
-        raise CheckpointError(_COMPRESSED)
-    signature, name_length, extra_length = struct.unpack_from("<4s22xHH", data, entry.header_offset)
-    start = entry.header_offset + 30 + name_length + extra_length
-    part = memoryview(data)[start : start + entry.file_size]
-    # PyTorch writes the checksum 0 where checksums are switched off.
-    is_intact = len(part) == entry.file_size and entry.CRC in (0, zlib.crc32(part))
-    if signature != b"PK\3\4" or not is_intact:
-        raise CheckpointError(f"is damaged: {quote(entry.filename)} inside it does not match its checksum")
-    return part
+def _check_members(entries: Sequence[zipfile.ZipInfo], file_size: int) -> None:
+    if any(entry.filename.endswith("/constants.pkl") or "/code/" in entry.filename for entry in entries):
+        raise CheckpointError(
+            "is a TorchScript archive, which holds code; "
+            "re-save its weights with torch.save(torch.jit.load(path).state_dict(), ...)"
+        )
+    is_plain = all(entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1 for entry in entries)
+    # Members that overlap could pretend to far more data than there is.
+    if not is_plain or sum(entry.file_size for entry in entries) > file_size:
+        raise CheckpointError(
+            "is no archive of torch.save: its members are compressed or encrypted, unpack it first"
+        )
 
 
 def _read_stream(data: bytes) -> dict[str, np.ndarray]:
     """Reads the older format: pickles in a row, then each storage as element count and bytes."""
     stream = io.BytesIO(data)
-    vocabulary = TorchVocabulary(max_copied=len(data))
+    vocabulary = TorchVocabulary(None, max_copied=len(data))
     if load_pickle(stream, vocabulary) != _MAGIC_NUMBER:
         raise CheckpointError("is a Python pickle, but not one of torch.save")
     if load_pickle(stream, vocabulary) != _PROTOCOL_VERSION:
@@ -161,7 +147,8 @@ def _read_stream(data: bytes) -> dict[str, np.ndarray]:
     system = expect(load_pickle(stream, vocabulary), dict)
     if system.get("little_endian") is False:
         raise CheckpointError("was saved on a big-endian machine, which is not supported")
-    tree = load_pickle(stream, vocabulary)
+    start = stream.tell()
+    load_pickle(stream, vocabulary)  # the first time only for the storages' types, which tell where each ends
     keys = expect(load_pickle(stream, vocabulary), list)
     view, position = memoryview(data), stream.tell()
     storages: dict[str, memoryview] = {}
@@ -173,19 +160,35 @@ def _read_stream(data: bytes) -> dict[str, np.ndarray]:
             raise CheckpointError("is damaged or cut short: data of its tensors is missing")
         storages[key] = view[position : position + count * itemsize]
         position += count * itemsize
-    return _read_tensors(tree, storages, len(data))
+    stream.seek(start)
+    return _copy_weights(load_pickle(stream, TorchVocabulary(storages, max_copied=len(data))), len(data))
 
 
-def _read_tensors(tree: object, storages: Mapping[str, memoryview], file_size: int) -> dict[str, np.ndarray]:
+def _copy_weights(tree: object, file_size: int) -> dict[str, np.ndarray]:
     """Copies the weights in `tree` out of their storages."""
-    views = {name: expect(view, TensorView) for name, view in unwrap(tree).items()}
+    views = unwrap(tree)
     # Tensors that share or repeat their storage can describe far more data than the file has.
     if sum(view.nbytes for view in views.values()) > 8 * file_size + 2**26:
         raise CheckpointError("describes tensors far larger than the file itself")
-    return {name: read_tensor(view, storages) for name, view in views.items()}
+    return {name: view.copy(order="C") for name, view in views.items()}
 
 
-def unwrap(tree: object) -> dict[str, Any]:
+def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        for name, tensor in sorted(safetensors.deserialize(data)):
+            if tensor["dtype"] not in SAFETENSORS_DTYPES:
+                raise CheckpointError(
+                    f"holds a tensor of type {quote(tensor['dtype'])}, which is not supported"
+                )
+            arrays[name] = np.ndarray(tensor["shape"], SAFETENSORS_DTYPES[tensor["dtype"]], tensor["data"])
+    except (safetensors.SafetensorError, ValueError) as error:
+        reason = quote(str(error).removeprefix("Error while deserializing: "))[1:-1]
+        raise CheckpointError(f"is damaged or cut short: {reason}") from error
+    return arrays
+
+
+def unwrap(tree: object) -> dict[str, np.ndarray]:
     """Finds the weights in what a checkpoint holds.
 
     Training code wraps them as {"state_dict": ...}, {"params_ema": ..., "params": ...} and so on, beside the
@@ -194,10 +197,10 @@ def unwrap(tree: object) -> dict[str, Any]:
     prefixes of `DataParallel` and of the EDSR training code are removed if all names share them.
 
     Args:
-        tree: Nested dicts with arrays or `TensorView`s in them.
+        tree: Nested dicts with arrays in them.
 
     Returns:
-        The arrays or `TensorView`s by parameter name.
+        The arrays by parameter name.
 
     Raises:
         CheckpointError: There are no tensors, or several mappings that may be meant.
@@ -211,7 +214,7 @@ def unwrap(tree: object) -> dict[str, Any]:
     return tensors
 
 
-def _find_tensors(tree: object, depth: int, known: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def _find_tensors(tree: object, depth: int, known: dict[int, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Returns the weights below `tree`, or nothing; `known` holds results by the id of their mapping."""
     if not isinstance(tree, dict) or depth == 0:
         return {}
@@ -224,11 +227,13 @@ def _find_tensors(tree: object, depth: int, known: dict[int, dict[str, Any]]) ->
     return known[id(tree)]
 
 
-def _find_tensors_below(named: dict[str, Any], find: Callable[[object], dict[str, Any]]) -> dict[str, Any]:
+def _find_tensors_below(
+    named: dict[str, Any], find: Callable[[object], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
     for wrapper in WRAPPERS:
         if found := find(named.get(wrapper)):
             return found
-    tensors = {key: value for key, value in named.items() if isinstance(value, np.ndarray | TensorView)}
+    tensors = {key: value for key, value in named.items() if isinstance(value, np.ndarray)}
     # Numbers such as the best score are tensors too, but no weights.
     if any(value.shape for value in tensors.values()):
         return tensors
@@ -245,7 +250,7 @@ def _describe(tree: object) -> str:
         return f"a mapping with the keys {', '.join(keys)}"
     if isinstance(tree, dict | list | tuple) and not tree:
         return f"an empty {type(tree).__name__}"
-    if isinstance(tree, TensorView):
+    if isinstance(tree, np.ndarray):
         return "a single tensor"
     kind = quote(tree.name) if isinstance(tree, Global | Opaque) else type(tree).__name__
     return f"something of type {kind}"

@@ -1,47 +1,45 @@
-"""What the names in a PyTorch pickle stand for: descriptions of storages and tensors.
+"""What the names in a PyTorch pickle stand for: tensors, which are windows of storages, and containers."""
 
-The descriptions hold numbers from the file, checked for their types only; `read_tensor` checks the rest
-before it touches any bytes.
-"""
-
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import ml_dtypes
+import ml_dtypes  # noqa: F401 makes bfloat16 and float8 known to NumPy
 import numpy as np
 
 from realsr_jax.convert.pickle_reader import CheckpointError, Global, Opaque, expect, quote, update_mapping
 
-MAX_DIMENSIONS = 64
-"""As many as an array of NumPy can have."""
+_MAX_DIMENSIONS = 64  # as many as an array of NumPy can have
 
-STORAGE_DTYPES: dict[str, np.dtype] = {
-    "torch.FloatStorage": np.dtype("<f4"),
-    "torch.DoubleStorage": np.dtype("<f8"),
-    "torch.HalfStorage": np.dtype("<f2"),
-    "torch.BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "torch.LongStorage": np.dtype("<i8"),
-    "torch.IntStorage": np.dtype("<i4"),
-    "torch.ShortStorage": np.dtype("<i2"),
-    "torch.CharStorage": np.dtype("i1"),
-    "torch.ByteStorage": np.dtype("u1"),
-    "torch.BoolStorage": np.dtype("?"),
-    "torch.ComplexFloatStorage": np.dtype("<c8"),
-    "torch.ComplexDoubleStorage": np.dtype("<c16"),
-    "torch.UntypedStorage": np.dtype("u1"),
-    "torch.storage.UntypedStorage": np.dtype("u1"),
-}
+# The type, PyTorch's storage class (newer types have none: tensors name them) and the name in safetensors.
+_TYPES = (
+    ("float32", "FloatStorage", "F32"),
+    ("float64", "DoubleStorage", "F64"),
+    ("float16", "HalfStorage", "F16"),
+    ("bfloat16", "BFloat16Storage", "BF16"),
+    ("int64", "LongStorage", "I64"),
+    ("int32", "IntStorage", "I32"),
+    ("int16", "ShortStorage", "I16"),
+    ("int8", "CharStorage", "I8"),
+    ("uint8", "ByteStorage", "U8"),
+    ("bool", "BoolStorage", "BOOL"),
+    ("complex64", "ComplexFloatStorage", "C64"),
+    ("complex128", "ComplexDoubleStorage", ""),
+    ("uint16", "", "U16"),
+    ("uint32", "", "U32"),
+    ("uint64", "", "U64"),
+    ("float8_e4m3fn", "", "F8_E4M3"),
+    ("float8_e5m2", "", "F8_E5M2"),
+    ("uint8", "UntypedStorage", ""),
+    ("uint8", "storage.UntypedStorage", ""),
+)
+
+STORAGE_DTYPES = {f"torch.{storage}": np.dtype(name) for name, storage, _ in _TYPES if storage}
 """Element type of each storage class, by its name in a pickle."""
 
-# Newer types have no storage class of their own: the tensor names them.
-_TENSOR_DTYPES: dict[str, np.dtype] = {
-    "torch.uint16": np.dtype("<u2"),
-    "torch.uint32": np.dtype("<u4"),
-    "torch.uint64": np.dtype("<u8"),
-    "torch.float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
-    "torch.float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
-}
+SAFETENSORS_DTYPES = {short: np.dtype(name) for name, _, short in _TYPES if short}
+"""Element types of the safetensors format by their names there."""
+
+_TENSOR_DTYPES = {f"torch.{name}": np.dtype(name) for name, storage, _ in _TYPES if not storage}
 
 _TENSORS = {f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")}
 _PARAMETERS = {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
@@ -49,20 +47,18 @@ _MAPPINGS = {"collections.OrderedDict", "collections.Counter"}
 
 # Found beside the weights in training checkpoints.
 _IGNORED = {
-    *("torch.device", "torch.Tensor", "torch.nn.parameter.Parameter", "_codecs.encode"),
-    *("numpy.dtype", "numpy.ndarray"),
     *(
-        f"{package}.multiarray.{name}"
-        for package in ("numpy.core", "numpy._core")
-        for name in ("scalar", "_reconstruct")
+        f"torch.{name}"
+        for name in ("device", "Tensor", "nn.parameter.Parameter", *(name for name, *_ in _TYPES))
     ),
+    *(f"numpy.{name}" for name in ("dtype", "ndarray")),
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *(
         f"{module}.{name}"
         for module in ("builtins", "__builtin__")
         for name in ("set", "frozenset", "complex")
     ),
-    *(f"torch.{name}" for name in ("bool", "uint8", "int8", "int16", "int32", "int64")),
-    *(f"torch.{name}" for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")),
+    "_codecs.encode",
 }
 
 _ALLOWED = {*STORAGE_DTYPES, *_TENSOR_DTYPES, *_TENSORS, *_PARAMETERS, *_MAPPINGS, *_IGNORED, "torch.Size"}
@@ -70,41 +66,27 @@ _ALLOWED = {*STORAGE_DTYPES, *_TENSOR_DTYPES, *_TENSORS, *_PARAMETERS, *_MAPPING
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Bytes `start:stop` of the storage that the checkpoint keeps under `key`, which has `nbytes` in all."""
+    """Bytes that tensors are windows of, and the type of their elements."""
 
-    key: str
     dtype: np.dtype
-    nbytes: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class TensorView:
-    """A tensor as the pickle describes it; `offset` and `strides` count elements and are unchecked."""
-
-    storage: Storage
-    dtype: np.dtype
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensor once it is laid out contiguously; empty dimensions count as 1."""
-        return self.dtype.itemsize * math.prod(max(size, 1) for size in self.shape)
+    data: memoryview
 
 
 class TorchVocabulary:
-    """Allows tensors, storages and containers, and refuses every other name.
+    """Makes tensors, storages and containers, and refuses every other name.
+
+    Attributes:
+        itemsizes: bytes of an element in each storage that the pickle named.
 
     Args:
+        storages: The bytes of every storage by its key; None before they are known, when no tensors are made.
         max_copied: How many dict entries may be copied from lists; a short pickle could otherwise copy one
             long list again and again.
     """
 
-    def __init__(self, max_copied: int):
+    def __init__(self, storages: Mapping[str, memoryview] | None, max_copied: int):
         self.itemsizes: dict[str, int] = {}
+        self._storages = storages
         self._copies_left = max_copied
 
     def find(self, module: str, name: str) -> Global:
@@ -118,11 +100,11 @@ class TorchVocabulary:
         return Global(path)
 
     def call(self, name: str, arguments: tuple[object, ...]) -> object:
-        """Describes a tensor, or makes a plain container."""
-        if name in _TENSORS:
-            return _describe_tensor(*arguments)
-        if name in _PARAMETERS:
-            return expect(arguments[0], TensorView)
+        """Makes a tensor or a plain container."""
+        if name in _TENSORS and self._storages is not None:
+            return make_tensor(*arguments)
+        if name in _PARAMETERS and self._storages is not None:
+            return expect(arguments[0], np.ndarray)
         if name in _MAPPINGS:
             return self._copy_mapping(*arguments)
         if name == "torch.Size":
@@ -130,7 +112,7 @@ class TorchVocabulary:
         return Opaque(name)
 
     def load_persistent(self, reference: object) -> Storage:
-        """Describes a storage, from ("storage", class, key, device, numel, view)."""
+        """Finds a storage, from ("storage", class, key, device, numel, view)."""
         tag, kind, key, _, numel, *view = expect(reference, tuple)
         dtype = STORAGE_DTYPES[expect(kind, Global).name]
         key, numel = expect(key, str), expect(numel, int)
@@ -141,7 +123,12 @@ class TorchVocabulary:
         if tag != "storage" or not 0 <= start <= stop <= numel:
             raise CheckpointError("is damaged: its pickle describes an impossible storage")
         self.itemsizes.setdefault(key, dtype.itemsize)
-        return Storage(key, dtype, *(count * dtype.itemsize for count in (numel, start, stop)))
+        if self._storages is None:
+            return Storage(dtype, memoryview(b""))
+        data = self._storages.get(key)
+        if data is None or len(data) != numel * dtype.itemsize:
+            raise CheckpointError(f"is damaged: the data of storage {quote(key)} is missing or cut short")
+        return Storage(dtype, data[start * dtype.itemsize : stop * dtype.itemsize])
 
     def _copy_mapping(self, items: object = ()) -> dict[object, object]:
         """Makes what Python 2 pickled as OrderedDict([[key, value], ...])."""
@@ -154,47 +141,31 @@ class TorchVocabulary:
         return mapping
 
 
-def _describe_tensor(
-    storage: object, offset: object, shape: object, strides: object, *rest: object
-) -> TensorView:
-    """Takes the arguments of _rebuild_tensor (none more), _v2 (grad, hooks) or _v3 (grad, hooks, dtype)."""
-    source = expect(storage, Storage)
+def make_tensor(storage: object, offset: object, shape: object, strides: object, *rest: object) -> np.ndarray:
+    """Returns a tensor as a window of its storage.
+
+    Args:
+        storage: its bytes.
+        offset: its first element.
+        shape: its sizes.
+        strides: elements from one to the next, along each axis.
+        rest: none more of _rebuild_tensor; grad and hooks of _v2; grad, hooks and type of _v3.
+
+    Raises:
+        CheckpointError: if it reaches outside of its storage.
+    """
+    source, first = expect(storage, Storage), expect(offset, int)
     dtype = source.dtype
     if len(rest) > 2 and isinstance(rest[2], Global):
         dtype = _TENSOR_DTYPES[rest[2].name]
     sizes, steps = (tuple(expect(item, int) for item in expect(items, tuple)) for items in (shape, strides))
-    if len(sizes) != len(steps) or len(sizes) > MAX_DIMENSIONS:
-        raise CheckpointError("is damaged: it describes a tensor of impossible shape")
-    return TensorView(source, dtype, expect(offset, int), sizes, steps)
-
-
-def read_tensor(view: TensorView, storages: Mapping[str, memoryview]) -> np.ndarray:
-    """Copies a tensor out of its storage.
-
-    Args:
-        view: The tensor's description.
-        storages: The bytes of every storage by its key.
-
-    Returns:
-        A new C-contiguous array of the tensor's shape and type.
-
-    Raises:
-        CheckpointError: The storage is missing or has another size, or the tensor reaches outside of it.
-    """
-    storage = view.storage
-    data = storages.get(storage.key)
-    if data is None or len(data) != storage.nbytes:
-        raise CheckpointError(f"is damaged: the data of storage {quote(storage.key)} is missing or cut short")
-    shape, itemsize = view.shape, view.dtype.itemsize
     # A dimension of one element has a stride that is never used, so any number can stand there.
-    strides = [stride if size > 1 else 0 for size, stride in zip(shape, view.strides, strict=True)]
-    if min((0, view.offset, *shape, *strides)) < 0:
+    steps = [step if size > 1 else 0 for size, step in zip(sizes, steps, strict=True)]
+    if min((0, first, *sizes, *steps)) < 0 or len(sizes) > _MAX_DIMENSIONS:
         raise CheckpointError("is damaged: it describes a tensor of impossible shape")
-    if 0 in shape:
-        return np.empty(shape, view.dtype)
-    last = view.offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if (last + 1) * itemsize > storage.stop - storage.start:
+    if 0 in sizes:
+        return np.empty(sizes, dtype)
+    last = first + sum((size - 1) * step for size, step in zip(sizes, steps, strict=True))
+    if (last + 1) * dtype.itemsize > len(source.data):
         raise CheckpointError("is damaged: it describes a tensor that reaches outside its storage")
-    offset = storage.start + view.offset * itemsize
-    window = np.ndarray(shape, view.dtype, data, offset, [stride * itemsize for stride in strides])
-    return window.copy(order="C")
+    return np.ndarray(sizes, dtype, source.data, first * dtype.itemsize, [s * dtype.itemsize for s in steps])

@@ -1,19 +1,18 @@
-"""Writes PyTorch and safetensors checkpoints with NumPy alone."""
+"""Writes PyTorch and safetensors checkpoints without PyTorch."""
 
-import json
 import math
-import os
+import pickle
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import safetensors.numpy
 
-from realsr_jax.convert.safetensors import SAFETENSORS_DTYPES
-from realsr_jax.convert.torch_objects import STORAGE_DTYPES
+from realsr_jax.convert.torch_objects import SAFETENSORS_DTYPES, STORAGE_DTYPES
+from realsr_jax.system.files import replacing_file, write_atomically
 
 _ALIGNMENT = 64
 _ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
@@ -34,7 +33,7 @@ def write_torch(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
     """
     arrays = {name: _to_native(array) for name, array in state_dict.items()}
     pickled = _pickle_tensors(arrays)
-    with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with replacing_file(path) as file, zipfile.ZipFile(file, "w") as archive:
         _add_member(archive, file, "data.pkl", pickled)
         _add_member(archive, file, "byteorder", b"little")
         for key, array in enumerate(arrays.values()):
@@ -53,34 +52,9 @@ def write_safetensors(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
         ValueError: The format does not know the type of an array.
     """
     arrays = {name: _to_native(array) for name, array in state_dict.items()}
-    header = {
-        name: {"dtype": _name_dtype(array.dtype, SAFETENSORS_DTYPES, name), "shape": array.shape}
-        for name, array in arrays.items()
-    }
-    # Wide types first, so that every array is aligned to its element size.
-    order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
-    end = 0
-    for name in order:
-        header[name]["data_offsets"] = (end, end + arrays[name].nbytes)
-        end += arrays[name].nbytes
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-(8 + len(encoded)) % _ALIGNMENT)
-    with _replacing(path) as file:
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for name in order:
-            file.write(_to_bytes(arrays[name]))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file beside `path` that takes its place on success and is removed on failure."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    for name, array in arrays.items():
+        _name_dtype(array.dtype, SAFETENSORS_DTYPES, name)
+    write_atomically(path, safetensors.numpy.save(arrays))
 
 
 def _to_native(array: np.ndarray) -> np.ndarray:
@@ -94,9 +68,8 @@ def _to_bytes(array: np.ndarray) -> memoryview:
 
 
 def _name_dtype(dtype: np.dtype, names: Mapping[str, np.dtype], parameter: str) -> str:
-    for name, candidate in names.items():
-        if candidate == dtype:
-            return name
+    if name := next((name for name, candidate in names.items() if candidate == dtype), None):
+        return name
     raise ValueError(f"expected one of {', '.join(map(str, names.values()))} for {parameter!r}, got {dtype}")
 
 
@@ -112,7 +85,7 @@ def _add_member(archive: zipfile.ZipFile, file: BinaryIO, name: str, content: by
 def _pickle_tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Returns the pickle, of protocol 2, of an ordered dict of tensors in the storages 0, 1, 2..."""
     items = b"".join(
-        _pickle_string(name) + _pickle_tensor(str(key), _name_dtype(array.dtype, STORAGE_DTYPES, name), array)
+        _pickle(name) + _pickle_tensor(str(key), _name_dtype(array.dtype, STORAGE_DTYPES, name), array)
         for key, (name, array) in enumerate(arrays.items())
     )
     return b"\x80\x02" + _ORDERED_DICT + b"(" + items + b"u."
@@ -120,35 +93,15 @@ def _pickle_tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def _pickle_tensor(key: str, storage_class: str, array: np.ndarray) -> bytes:
     """Returns _rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, backward_hooks)."""
+    storage_type = "c{}\n{}\n".format(*storage_class.rsplit(".", 1)).encode()
     storage = (
-        b"("
-        + _pickle_string("storage")
-        + "c{}\n{}\n".format(*storage_class.rsplit(".", 1)).encode()
-        + _pickle_string(key)
-        + _pickle_string("cpu")
-        + _pickle_int(array.size)
-        + b"tQ"
+        b"(" + _pickle("storage") + storage_type + _pickle(key) + _pickle("cpu") + _pickle(array.size) + b"tQ"
     )
-    strides = [math.prod(max(size, 1) for size in array.shape[axis + 1 :]) for axis in range(array.ndim)]
-    shape_and_strides = b"".join(
-        b"(" + b"".join(_pickle_int(number) for number in numbers) + b"t"
-        for numbers in (array.shape, strides)
-    )
-    return (
-        b"ctorch._utils\n_rebuild_tensor_v2\n("
-        + storage
-        + _pickle_int(0)
-        + shape_and_strides
-        + b"\x89"
-        + _ORDERED_DICT
-        + b"tR"
-    )
+    strides = tuple(math.prod(max(size, 1) for size in array.shape[axis + 1 :]) for axis in range(array.ndim))
+    view = _pickle(0) + _pickle(array.shape) + _pickle(strides) + _pickle(False)
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + view + _ORDERED_DICT + b"tR"
 
 
-def _pickle_string(text: str) -> bytes:
-    encoded = text.encode("utf-8", "surrogatepass")
-    return b"X" + struct.pack("<I", len(encoded)) + encoded
-
-
-def _pickle_int(value: int) -> bytes:
-    return b"\x8a\x08" + struct.pack("<q", value)
+def _pickle(value: object) -> bytes:
+    """Returns the instructions that put a number, a string or a tuple of numbers on the stack."""
+    return pickle.dumps(value, 2)[2:-1]  # between the version and the end

@@ -10,7 +10,6 @@ from scipy import ndimage
 
 from realsr_jax.losses import WINDOW_SIZE, check_images, gaussian_window, structural_similarity
 
-
 _LUMA: Final = np.array([[65.738], [129.057], [25.064]])  # of red, green and blue, over 256
 
 
@@ -86,8 +85,8 @@ def grey_luma(image: np.ndarray) -> np.ndarray:
     """Returns the luma [h, w, 1], 0..255, by which images stored in grey are compared, float64.
 
     Args:
-        image: RGB [h, w, 3], 0..255. Of equal channels, it is their value; else colours weigh as in the luma of
-            RGB images, but its range is not compressed to 16..235.
+        image: RGB [h, w, 3], 0..255. Of equal channels, it is their value; else colours weigh as in the luma
+            of RGB images, but its range is not compressed to 16..235.
     """
     return image.astype(np.float64) @ (_LUMA / _LUMA.sum())
 

@@ -26,9 +26,6 @@ PARAMS_FILE: Final = "params.safetensors"
 BUNDLED: Final[dict[str, Path]] = {"default": Path(__file__).resolve().parent / "bundled" / "default"}
 """Weights that are part of the package, by the names that stand for them wherever weights are asked for."""
 
-SEPARATOR: Final = "/"
-"""Between the parts of a parameter's path in ``params.safetensors``."""
-
 _NETWORK: Final = "network"
 """Key of the metadata in ``params.safetensors`` that repeat architecture and fields: where they agree with
 ``model.json``, the arrays need not be compared with the network, which takes a second for the large ones."""
@@ -46,8 +43,9 @@ class Description:
         path: the weights directory.
         architecture: the network's name in `models.NETWORKS`.
         fields: of its configuration.
-        provenance: where the weights come from, as far as known: ``source`` file and its ``sha256``,
-            ``licence``, ``training_data``, ``command``, scores, ``date``.
+        provenance: where the weights come from, as far as known: ``source``, the file that was converted, its
+            ``sha256`` and the name it is ``known_as``; or ``trained_in``, the run, and its ``command``;
+            ``licence``, ``training_data``, ``scores``; ``date``.
         sha256: of ``params.safetensors``.
     """
 
@@ -86,14 +84,16 @@ def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: di
     Raises:
         WeightsError: if `path` is something else than a weights directory, or cannot be written.
     """
-    if path.exists() and not is_weights(path):
-        raise WeightsError(f"{path}: exists and is no weights directory, so it is not replaced")
+    from flax.traverse_util import flatten_dict
+
+    network = {"architecture": network_name(config), "fields": dataclasses.asdict(config)}
     try:
+        if path.exists() and not is_weights(path):
+            raise WeightsError(f"{path}: exists and is no weights directory, so it is not replaced")
         with replacing_folder(path) as folder:
-            arrays = {name: np.ascontiguousarray(array) for name, array in _flat(params).items()}
-            network = {"architecture": network_name(config), "fields": dataclasses.asdict(config)}
-            content = safetensors.numpy.save(arrays, {_NETWORK: json.dumps(network)})
-            (folder / PARAMS_FILE).write_bytes(content)
+            flat: dict[str, Any] = flatten_dict(params, sep="/")
+            arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
+            safetensors.numpy.save_file(arrays, folder / PARAMS_FILE, {_NETWORK: json.dumps(network)})
             document = {
                 "format_version": FORMAT_VERSION,
                 **network,
@@ -111,39 +111,52 @@ def read_description(path: str | Path) -> Description:
     Raises:
         WeightsError: if the directory does not exist or its ``model.json`` is missing or damaged.
     """
-    path = _locate(path)
-    if path.is_file():
-        raise WeightsError(
-            f"{path}: is a file; convert it first: realsr-convert --input={path} --output=weights/{path.stem}"
-        )
-    if not path.is_dir():
-        raise WeightsError(f"{path}: no such weights directory; make one with realsr-convert{_built_in(path)}")
-    file = path / DESCRIPTION_FILE
     try:
+        path = _locate(path)
+        file = path / DESCRIPTION_FILE
         document = json.loads(file.read_text())
         version, name = document["format_version"], str(document["architecture"])
-        description = Description(
-            path, name, dict(document["fields"]), dict(document["provenance"]), str(document.get("sha256", ""))
-        )
-    except FileNotFoundError:
-        if (path / "checkpoints").is_dir():
-            raise WeightsError(
-                f"{path}: a training run that has no weights yet; it leaves some after each epoch"
-            ) from None
-        raise WeightsError(
-            f"{path}: no weights directory, it holds no {DESCRIPTION_FILE}; make one with realsr-convert"
-        ) from None
+        fields, provenance = dict(document["fields"]), dict(document["provenance"])
+        sha256 = str(document.get("sha256", ""))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise WeightsError(f"{path}: {_what_else(Path(path))}") from error
     except OSError as error:
-        raise WeightsError(f"{file}: cannot be read ({error.strerror})") from error
+        raise WeightsError(f"{error.filename}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{file}: damaged ({first_line(error)}); {_remedy(None)}") from error
+        file = Path(path) / DESCRIPTION_FILE
+        raise WeightsError(f"{file}: damaged ({_reason(error)}); {_remedy({})}") from error
     if version != FORMAT_VERSION:
-        raise WeightsError(
-            f"{file}: format version {version}, this release reads {FORMAT_VERSION}; {_remedy(description)}"
-        )
+        is_newer = isinstance(version, int) and version > FORMAT_VERSION
+        remedy = "update realsr-jax" if is_newer else _remedy(provenance)
+        raise WeightsError(f"{file}: format version {version}, this release reads {FORMAT_VERSION}; {remedy}")
     if name not in NETWORKS:
         raise WeightsError(f"{file}: unknown architecture {name!r}, expected one of {', '.join(NETWORKS)}")
-    return description
+    return Description(path, name, fields, provenance, sha256)
+
+
+def _locate(path: str | Path) -> Path:
+    """Returns the weights directory that a bundled name or a training run's directory stands for."""
+    if path in BUNDLED:
+        return BUNDLED[str(path)]
+    path = Path(path)
+    return next(filter(is_weights, (path, path / "best", path / "latest")), path)
+
+
+def _what_else(path: Path) -> str:
+    """Says what is wrong with a path that is no weights directory, and what to do."""
+    if path.is_file() and is_weights(path.parent):
+        return f"is a part of the weights directory {path.parent}; name the directory"
+    if path.is_file():
+        return f"is a file; convert it first: realsr-convert --input={path} --output=weights/{path.stem}"
+    if (path / "checkpoints").is_dir():
+        return "a training run that has no weights yet; it leaves some after each epoch"
+    if path.is_dir():
+        return f"no weights directory, it holds no {DESCRIPTION_FILE}; make one with realsr-convert"
+    missing = "no such weights directory; make one with realsr-convert"
+    if len(path.parts) > 1:
+        return missing
+    hint = did_you_mean(str(path), [*BUNDLED, "bicubic"])
+    return f"{missing} ({hint}built in: 'default' and, to upscale or evaluate, 'bicubic')"
 
 
 def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
@@ -160,87 +173,64 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
         WeightsError: if the directory is missing, damaged or does not fit its description; the message says
             what is wrong.
     """
+    from flax.traverse_util import unflatten_dict
+
     description = read_description(path)
     config, file = description.config(), description.path / PARAMS_FILE
+    remedy = _remedy(description.provenance)
     try:
-        if description.sha256 and sha256_of(file) != description.sha256:
-            raise WeightsError(f"{file}: damaged, its sha256 is not the recorded one; {_remedy(description)}")
+        if description.sha256 not in ("", sha256_of(file)):
+            raise WeightsError(f"{file}: damaged, its sha256 is not the recorded one; {remedy}")
         with safe_open(file, "numpy") as opened:
-            metadata, arrays = opened.metadata() or {}, {name: opened.get_tensor(name) for name in opened.keys()}
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{file}: cannot be read ({_reason(error)}); {_remedy(description)}") from error
+            names, metadata = opened.keys(), opened.metadata() or {}
+            arrays = {name: opened.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        raise WeightsError(f"{file}: is missing; {remedy}") from error
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read ({_reason(error)})") from error
+    except (SafetensorError, AttributeError) as error:  # the latter from types that NumPy does not know
+        raise WeightsError(f"{file}: damaged ({_reason(error)}); {remedy}") from error
     network = {"architecture": description.architecture, "fields": description.fields}
     if not description.sha256 or metadata.get(_NETWORK) != json.dumps(network):
-        _check_arrays(file, arrays, _flat(parameter_shapes(config)))
-    return config, _nested(arrays)
+        _check_arrays(file, arrays, config)
+    return config, unflatten_dict(arrays, sep="/")
 
 
-def _locate(path: str | Path) -> Path:
-    """Returns the weights directory that a bundled name or a training run's directory stands for."""
-    if path in BUNDLED:
-        return BUNDLED[str(path)]
-    path = Path(path)
-    choices = (path / "best", path / "latest")
-    return path if is_weights(path) else next(filter(is_weights, choices), path)
-
-
-def _remedy(description: Description | None) -> str:
-    """Says how to come by the weights again, as far as it is known where they came from."""
-    known = {} if description is None else description.provenance
-    if "source" in known:
-        return f"convert {known['source']} again with realsr-convert"
-    if "trained_in" in known:
-        return f"copy it again from the run {known['trained_in']}, or train again"
+def _remedy(provenance: dict[str, str]) -> str:
+    """Says how to come by weights again, as far as it is known where they came from."""
+    if "source" in provenance:
+        return f"convert {provenance['source']} again with realsr-convert"
+    if "trained_in" in provenance:
+        return f"copy it again from the run {provenance['trained_in']}, or train again"
     return "copy it again from where it came"
 
 
-def _check_arrays(file: Path, arrays: dict[str, np.ndarray], expected: dict[str, Any]) -> None:
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or first_line(error)
+
+
+def _check_arrays(file: Path, arrays: dict[str, np.ndarray], config: ModelConfig) -> None:
     """Raises WeightsError, with the first difference, unless all arrays are those of the network."""
+    from flax.traverse_util import flatten_dict
+
+    try:
+        expected: dict[str, Any] = flatten_dict(parameter_shapes(config), sep="/")
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{file.with_name(DESCRIPTION_FILE)}: {config}: {_reason(error)}") from error
     for name in sorted(arrays.keys() | expected.keys()):
         actual, wanted = (
             f"{found[name].dtype} {tuple(found[name].shape)}" if name in found else "absent"
             for found in (arrays, expected)
         )
         if actual != wanted:
-            raise WeightsError(f"{file}: does not fit {DESCRIPTION_FILE}: {name} is {actual}, expected {wanted}")
-
-
-def _flat(tree: Any, path: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested mappings by their paths."""
-    if not hasattr(tree, "items"):
-        return {path: tree}
-    start = f"{path}{SEPARATOR}" if path else ""
-    return {name: leaf for key, branch in tree.items() for name, leaf in _flat(branch, f"{start}{key}").items()}
-
-
-def _nested(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Undoes `_flat`."""
-    tree: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *parents, leaf = name.split(SEPARATOR)
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[leaf] = array
-    return tree
-
-
-def _built_in(path: Path) -> str:
-    """Says which names could have been meant, where what does not exist looks like a name."""
-    if len(path.parts) > 1:
-        return ""
-    guess = did_you_mean(path.name, [*BUNDLED, "bicubic"])
-    return f" ({guess}built in: 'default' and, to upscale or evaluate, 'bicubic')"
+            message = f"does not fit {DESCRIPTION_FILE}: {name} is {actual}, expected {wanted}"
+            raise WeightsError(f"{file}: {message}")
 
 
 def sha256_of(file: Path) -> str:
     """Returns the sha256 of a file's content, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or first_line(error)
 
 
 def is_weights(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """``realsr-evaluate`` end to end: matching, figures, outputs, bad files and wrong command lines."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from realsr_jax.evaluate import image_pairs, report_page
 from realsr_jax.evaluate import protocols as evaluation
 from realsr_jax.upscale import photo_upscaling as inference
-from realsr_jax.cli import evaluate
-from realsr_jax.data import matching as image_pairs
+from realsr_jax.cli import command, evaluate
+from realsr_jax.images import ImageError
 from realsr_jax.system.errors import UsageError
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.upscale.tilings import QuarterTiles
@@ -117,7 +119,7 @@ def test_network_with_benchmark_protocol(weights, capsys):
 def test_guided_filter_and_config():
     lr, hr = save_pair("a")
     Path("run.py").write_text(
-        "from realsr_jax.config import InferenceConfig, ModelRun\n"
+        "from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun\n"
         "def get_config():\n"
         "    return InferenceConfig((ModelRun('bicubic'),), guided_filter=True)\n"
     )
@@ -181,7 +183,26 @@ def test_alpha_grey_and_16_bits():
     scores = {image["name"]: image["scores"] for image in images}
     assert scores["alpha"] == figures(sr, hr)
     assert scores["deep"] == figures(sr, hr)
-    assert scores["grey"] == figures(sr, np.repeat(hr[..., :1], 3, axis=-1))
+    assert scores["grey"] == figures(sr, np.repeat(hr[..., :1], 3, axis=-1), is_grey=True)
+
+
+@pytest.mark.parametrize("lr_is_grey", [True, False])
+def test_grey_images_are_scored_by_their_own_luma(lr_is_grey):
+    lr, hr = golden.photo(HEIGHT, WIDTH)[..., 0], golden.photo(2 * HEIGHT, 2 * WIDTH, seed=1)[..., 0]
+    save("lr/a.png", lr if lr_is_grey else np.repeat(lr[..., None], 3, axis=-1))
+    save("hr/a.png", hr)
+    flags = ("--lr=lr", "--hr=hr", "--weights=bicubic", "--protocol=benchmark", "--json=scores.json")
+    assert run(*flags) == 0
+    sr = evaluation.to_8_bit(bicubic(np.repeat(lr[..., None], 3, axis=-1)))[..., 0]
+    error = (sr.astype(np.float64) - hr)[2:-2, 2:-2]
+    expected = 10 * np.log10(255**2 / np.mean(error**2))
+    for scores in json.loads(Path("scores.json").read_text())["images"][0].values():
+        if isinstance(scores, dict):
+            assert scores["psnr_y"] == pytest.approx(expected) == scores["psnr_rgb"]
+    save("hr/a.png", np.repeat(hr[..., None], 3, axis=-1))
+    assert run(*flags) == 0
+    as_rgb = json.loads(Path("scores.json").read_text())["images"][0]["scores"]["psnr_y"]
+    assert as_rgb - expected == pytest.approx(1.32, abs=0.005)
 
 
 # Matching
@@ -237,9 +258,9 @@ def test_leftovers_are_named():
     assert n_images == 4
     assert problems == [
         "hr/b_HR.png: no LR image matches it by name",
-        "hr/c_HR.png: lr/c_LR.png, which matches it by name, is already hr/c.png's",
+        "hr/c_HR.png: lr/c_LR.png, which matches it by name, is already hr/c.png's; rename one",
         "lr/d.png: no HR image matches it by name",
-        "hr/c_HR.png: sr/cx2.png, which matches it by name, is already hr/c.png's",
+        "hr/c_HR.png: sr/cx2.png, which matches it by name, is already hr/c.png's; rename one",
     ]
 
 
@@ -247,7 +268,7 @@ def test_ambiguous_names():
     touch("hr/a.png", "hr/b.png", "lr/ax2.png", "lr/ax3.png", "lr/b.png")
     pairs, problems, _ = matched(hr="hr", lr="lr")
     assert [pair[0] for pair in pairs] == ["b"]
-    assert problems == ["hr/a.png: both lr/ax2.png and lr/ax3.png match it by name"]
+    assert problems == ["hr/a.png: both lr/ax2.png and lr/ax3.png match it by name; rename one"]
 
 
 def test_one_file_each_matches_whatever_the_names():
@@ -281,7 +302,7 @@ def test_bad_neighbours(capsys):
     problems = [
         "lr/dx2.png: no HR image matches it by name",
         "lr/bx2.png: not a PNG, JPEG, WebP, TIFF or BMP image",
-        "lr/cx2.png is 24x20 and hr/c.png: HR is 48x42, expected 48x40 or less than 2 pixels more",
+        "lr/cx2.png is 24 x 20 and hr/c.png: HR is 48 x 42, expected 48 x 40 or less than 2 pixels more",
         "hr/e.png and lr/ex2.png: images are too small: expected at least 27x27, got 20x20",
     ]
     assert captured.err.splitlines() == [f"realsr-evaluate: {problem}" for problem in problems]
@@ -308,11 +329,11 @@ def test_sizes_that_do_not_fit(capsys):
     save("lr/a.png", golden.photo(20, 20))
     save("sr/a.png", golden.photo(40, 39))
     assert run("--sr=sr", "--hr=hr", "--scale=1") == 1
-    assert "sr/a.png is 39x40 and hr/a.png: HR is 40x40, expected 39x40\n" in capsys.readouterr().err
+    assert "sr/a.png is 39 x 40 and hr/a.png: HR is 40 x 40, expected 39 x 40\n" in capsys.readouterr().err
     assert run("--sr=sr", "--lr=lr", "--hr=hr") == 2
-    assert "sr/a.png is 39x40 and lr/a.png 20x20, which is no whole scale" in capsys.readouterr().err
+    assert "sr/a.png is 39 x 40 and lr/a.png 20 x 20, which is no whole scale" in capsys.readouterr().err
     assert run("--sr=sr", "--lr=lr", "--hr=hr", "--scale=2") == 1
-    assert "sr/a.png is 39x40, expected 40x40 at scale 2 of lr/a.png" in capsys.readouterr().err
+    assert "sr/a.png is 39 x 40, expected 40 x 40 at scale 2 of lr/a.png" in capsys.readouterr().err
 
 
 def test_device_out_of_memory(monkeypatch, capsys):
@@ -334,6 +355,43 @@ def test_report(capsys):
     assert "report: report/index.html" in capsys.readouterr().out
     assert [path.name for path in Path("report").iterdir()] == ["index.html"]
     assert run("--lr=lr", "--hr=hr", "--weights=bicubic", "--report=report") == 0
+
+
+def test_guided_filter_flags():
+    lr, hr = save_pair("a")
+    flags = ("--weights=bicubic", "--guided_filter", "--guided_radius=3", "--guided_eps=40")
+    assert run("--lr=lr", "--hr=hr", *flags, "--json=scores.json") == 0
+    written = json.loads(Path("scores.json").read_text())["images"][0]["scores"]
+    assert written == figures(inference.smooth(bicubic(lr), radius=3, eps=40.0), hr)
+    assert written != figures(inference.smooth(bicubic(lr)), hr)
+
+
+def test_score_survives_pictures_that_no_page_can_hold(monkeypatch, capsys):
+    for name in ("a", "b", "c"):
+        save_pair(name)
+    encode = report_page._data_uri
+
+    def fail_once(*args, **options):
+        monkeypatch.setattr(report_page, "_data_uri", encode)
+        raise ImageError("70000 x 40 is too large for JPEG; PNG can hold it")
+
+    monkeypatch.setattr(report_page, "_data_uri", fail_once)
+    assert run("--lr=lr", "--hr=hr", "--weights=bicubic", "--json=scores.json", "--report=report") == 0
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "realsr-evaluate: hr/a.png: scored, but the report cannot show its pictures: "
+        "70000 x 40 is too large for JPEG\n"
+    )
+    assert [line.split()[0] for line in captured.out.splitlines()[2:5]] == ["a", "b", "c"]
+    assert "means of 3 images" in captured.out
+    written = json.loads(Path("scores.json").read_text())
+    assert (written["n_scored"], written["problems"]) == (3, [])
+    page = Path("report/index.html").read_text()
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    shown = json.loads(data)
+    assert shown["means"] == written["means"]
+    assert [image["scores"] for image in shown["images"]] == [image["scores"] for image in written["images"]]
+    assert ["images" in image for image in shown["images"]] == [False, True, True]
 
 
 # Command lines
@@ -381,14 +439,12 @@ def test_folder_without_permission(monkeypatch, capsys):
 
 
 def test_help_names_every_flag(capsys):
-    from absl import flags
-
-    values = flags.FlagValues()
-    evaluate._define_flags(values)
+    table = command.FlagTable()
+    evaluate._define_flags(table, [])
     assert run("--help") == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 110
-    for name in values:
+    for name in table.values:
         assert f"--{name}" in text or f"--no{name}" in text
 
 

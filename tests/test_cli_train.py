@@ -40,7 +40,8 @@ def run(*args):
 
 def _shown(capsys, *args):
     assert run(RUN, "--show", *args) == 0
-    return json.loads(capsys.readouterr().out)
+    text, _, steps = capsys.readouterr().out.rpartition("steps: ")
+    return json.loads(text) | {"steps": steps.rstrip("\n")}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import fcntl
 import io
 import os
 import pty
+import shutil
 import signal
 import struct
 import subprocess
@@ -21,14 +22,15 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, TiffTags
 
 from realsr_jax import images, ops
-from realsr_jax.upscale import photo_upscaling as inference
 from realsr_jax.cli import command, upscale
-from realsr_jax.upscale import photo_files as photo_jobs
-from realsr_jax.models.edsr import EDSRConfig
-from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles
 from realsr_jax.convert.rules import to_flax
-from realsr_jax.ops import matlab_resize as imresize
+from realsr_jax.images import photo_jobs
 from realsr_jax.metrics import psnr
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.ops.matlab_resize import imresize
+from realsr_jax.system.jax_startup import start_jax
+from realsr_jax.upscale import photo_upscaling
+from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles
 from realsr_jax.weights import save_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -215,12 +217,12 @@ def test_several_inputs_and_names():
         assert image.format == "JPEG"
 
 
-@pytest.mark.parametrize(("name", "format"), upscale._FORMATS.items())
-def test_format(name, format):
+@pytest.mark.parametrize("name", upscale._FORMATS)
+def test_format(name):
     save("a.b.png")
     assert run("-i", "a.b.png", "-o", "out", "--weights=bicubic", f"--format={name}") == 0
     with Image.open(f"out/a.b.{name}") as image:
-        assert image.format == format
+        assert image.format == images.SUFFIXES[f".{name}"]
         assert image.size == (2 * WIDTH, 2 * HEIGHT)
 
 
@@ -369,6 +371,13 @@ def test_all_failed(capsys):
     assert captured.out == "0 of 1 photos, 1 failed\n"
 
 
+def test_a_path_with_two_spaces_is_named_once(capsys):
+    Path("my  photos").mkdir()
+    Path("my  photos/a.png").write_bytes(b"")
+    assert run("-i", "my  photos/a.png", "-o", "out", "--weights=bicubic") == 1
+    assert capsys.readouterr().err == "realsr-upscale: my  photos/a.png: the file is empty\n"
+
+
 def test_file_that_vanishes_after_listing(monkeypatch, capsys):
     save("photos/a.png")
     save("photos/b.png")
@@ -395,6 +404,10 @@ def test_file_that_vanishes_after_listing(monkeypatch, capsys):
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
             "pass a smaller --tile_batch, --tile_size or --chop_size",
         ),
+        (
+            RuntimeError("INTERNAL: Failed to determine best cudnn convolution algorithm for:\n%x = f32[1]"),
+            "pass a smaller --tile_batch, --tile_size or --chop_size",
+        ),
         (ValueError("shave_size 80 is too large"), "shave_size 80 is too large"),
     ],
     ids=repr,
@@ -402,14 +415,14 @@ def test_file_that_vanishes_after_listing(monkeypatch, capsys):
 def test_network_that_fails_on_one_photo(monkeypatch, capsys, error, line):
     save("photos/a.png")
     save("photos/b.png")
-    real, errors = inference.upscale_photo, [error]
+    real, errors = photo_upscaling.upscale_photo, [error]
 
     def fail_once(*args, **kwargs):
         if errors:
             raise errors.pop()
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(inference, "upscale_photo", fail_once)
+    monkeypatch.setattr(photo_upscaling, "upscale_photo", fail_once)
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 1
     message = capsys.readouterr().err
     assert message.startswith("realsr-upscale: photos/a.png: ")
@@ -463,7 +476,7 @@ def test_only_the_first_page_is_upscaled(capsys):
 def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
     for name in "abcd":
         save(f"photos/{name}.png")
-    real, done = inference.upscale_photo, []
+    real, done = photo_upscaling.upscale_photo, []
 
     def interrupt_third(*args, **kwargs):
         if len(done) == 2:
@@ -471,12 +484,12 @@ def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
         done.append(1)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(inference, "upscale_photo", interrupt_third)
+    monkeypatch.setattr(photo_upscaling, "upscale_photo", interrupt_third)
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 130
     assert capsys.readouterr().err == "realsr-upscale: interrupted\n"
     assert files_in("out") == ["a.png", "b.png"]
     assert load("out/b.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
-    monkeypatch.setattr(inference, "upscale_photo", real)
+    monkeypatch.setattr(photo_upscaling, "upscale_photo", real)
     assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--skip_existing") == 0
     assert "2 of 2 photos" in capsys.readouterr().out
 
@@ -486,7 +499,7 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         save(f"photos/{name}.png")
     second_read, third_started = threading.Event(), threading.Event()
     waited = []
-    read, upscale_photo, write = images.read_photo, inference.upscale_photo, images.write_photo
+    read, upscale_photo, write = images.read_photo, photo_upscaling.upscale_photo, images.write_photo
 
     def read_photo(path):
         if path.name == "b.png":
@@ -506,7 +519,7 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         write(photo, path, **kwargs)
 
     monkeypatch.setattr(images, "read_photo", read_photo)
-    monkeypatch.setattr(inference, "upscale_photo", watched_upscale)
+    monkeypatch.setattr(photo_upscaling, "upscale_photo", watched_upscale)
     monkeypatch.setattr(images, "write_photo", write_photo)
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 0
     assert waited == [True, True]
@@ -532,11 +545,11 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i empty -o out --weights=bicubic", "empty: no PNG, JPEG, WebP, TIFF or BMP files in this folder"),
         ("-i photos -o one.png --weights=bicubic", "one.png: expected a folder for the results"),
         ("-i a.png,photos -o one.png --weights=bicubic", "one.png: expected a folder for the results"),
-        ("-i photos -o note --weights=bicubic", "note: is no folder, and its suffix is none of an image for"),
+        ("-i photos -o note --weights=bicubic", "--output=note: is a file; name a folder"),
         ("-i a.png -o b.png --weights=bicubic --suffix=_x2", "b.png: --suffix and --format cannot change"),
         ("-i a.png -o b.png --weights=bicubic --format=jpg", "b.png: --suffix and --format cannot change"),
         ("-i a.png -o out --weights=bicubic --suffix=x/y", "--suffix=x/y: cannot contain /"),
-        ("-i a.png -o note/out --weights=bicubic", "note/out: the folder for the results cannot be made ("),
+        ("-i a.png -o note/out --weights=bicubic", "--output=note/out: cannot be made, "),
         ("-i a.png b.png -o out --weights=bicubic", "unexpected argument 'b.png'; commas, not spaces"),
         ("-i a.png -o out --weights=bicubic --wieghts=x", "Unknown command line flag 'wieghts'"),
         ("-i a.png -o out --weights=bicubic --format=gif", "--format=gif: value should be one of"),
@@ -565,9 +578,9 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i a.png -o out --config=aim2020_testset", "weights/edsr: no such weights directory"),
         ("-i a.png -o out --config=aim2020_testset --weights=W,W", "names 2 directories, --config=aim2020"),
         ("-i a.png -o out --config=aim2020_testset --self_ensemble", "--self_ensemble cannot stand beside"),
-        ("-i a.png -o out --config=broken.py", "--config=broken.py: ZeroDivisionError: division by zero"),
-        ("-i a.png -o out --config=syntax.py", "--config=syntax.py: SyntaxError"),
-        ("-i a.png -o out --config=empty.py", "--config=empty.py: AttributeError"),
+        ("-i a.png -o out --config=broken.py", "--config=broken.py: line 1: ZeroDivisionError: division"),
+        ("-i a.png -o out --config=syntax.py", "--config=syntax.py: line 1: SyntaxError: invalid syntax"),
+        ("-i a.png -o out --config=empty.py", "--config=empty.py: has no function get_config()"),
         ("-i a.png -o out --config=other.py", "--config=other.py: describes no inference run"),
         ("-i a.png -o out --config=note", "--config=note"),
     ],
@@ -594,24 +607,42 @@ def test_wrong_command_lines(args, message, weights, capsys):
     assert not Path("out").exists()
 
 
+def test_a_failing_config_is_told_by_line_and_with_debug_by_traceback(capsys):
+    save("a.png")
+    text = "def get_config():\n\n    return helper()\n\ndef helper():\n    return missing\n"
+    Path("my.py").write_text(text)
+    arguments = ("-i", "a.png", "-o", "out", "--config=my.py")
+    line = "realsr-upscale: --config=my.py: line 6: NameError: name 'missing' is not defined\n"
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err == line
+    assert run(*arguments, "--debug") == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert 'my.py", line 6, in helper' in error
+    assert error.endswith(line)
+
+
 def test_folder_without_permission(monkeypatch, capsys):
     save("a.png")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     for output in ("out", "out/b.png"):
         assert run("-i", "a.png", "-o", output, "--weights=bicubic") == 2
         assert capsys.readouterr().err == (
-            "realsr-upscale: out: no permission to write there; use another --output\n"
+            "realsr-upscale: --output=out: cannot be made (Permission denied)\n"
         )
 
 
 def test_damaged_weights(weights, tmp_path, capsys):
+    """The description does not fit the parameters."""
     save("a.png")
-    config = EDSRConfig(n_resblocks=1, n_feats=8, scale=2, res_scale=1.0)  # does not fit the parameters
-    params = to_flax(EDSRConfig(2, 8, 2, 1.0), golden.state_dict("edsr_tiny"))
-    save_weights(tmp_path / "damaged", config, params, provenance={})
+    shutil.copytree(weights / "edsr_tiny", tmp_path / "damaged")
+    description = tmp_path / "damaged" / "model.json"
+    text = description.read_text()
+    assert '"n_resblocks": 2' in text
+    description.write_text(text.replace('"n_resblocks": 2', '"n_resblocks": 1'))
     assert run("-i", "a.png", "-o", "out", "--weights=damaged") == 1
     error = capsys.readouterr().err
-    assert error.startswith("realsr-upscale: damaged: ")
+    assert error.startswith("realsr-upscale: damaged/params.safetensors: does not fit model.json")
     assert error.count("\n") == 1
 
 
@@ -623,8 +654,8 @@ def test_network(weights, capsys):
     save("b.png", golden.photo(HEIGHT + 9, WIDTH - 5, seed=1))
     command_line = ("-o", "out", f"--weights={weights}/edsr_tiny", "--tile_size=16", "--tile_overlap=4")
     assert run("-i", "a.png,b.png", *command_line) == 0
-    upscaler = inference.Upscaler(
-        *inference.load_weights(weights / "edsr_tiny"), tilings=(UniformTiles(16, 4),)
+    upscaler = photo_upscaling.Upscaler(
+        *photo_upscaling.load_weights(weights / "edsr_tiny"), tilings=(UniformTiles(16, 4),)
     )
     for name in ("a.png", "b.png"):
         expected = np.rint(np.clip(upscaler(load(name)), 0, 255))
@@ -639,9 +670,9 @@ def loaded(monkeypatch):
 
     def load_inference(config, *, tile_batch):
         configs.append((config, tile_batch))
-        return inference.BicubicUpscaler()
+        return photo_upscaling.BicubicUpscaler()
 
-    monkeypatch.setattr(inference, "load_inference", load_inference)
+    monkeypatch.setattr(photo_upscaling, "load_inference", load_inference)
     return configs
 
 
@@ -660,6 +691,21 @@ def test_flags_reach_the_run(weights, loaded):
     assert (config.round_each, config.dtype, config.guided_filter, tile_batch) == (False, "bfloat16", True, 3)
 
 
+def test_guided_filter_of_a_config(weights):
+    save("a.png")
+    Path("run.py").write_text(
+        "from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun\n"
+        "def get_config():\n"
+        "    run = ModelRun('bicubic')\n"
+        "    return InferenceConfig((run,), guided_filter=True, guided_radius=2, guided_eps=50.0)\n"
+    )
+    assert run("-i", "a.png", "-o", "1.png", "--config=run.py") == 0
+    flags = ("--guided_filter", "--guided_radius=2", "--guided_eps=50")
+    assert run("-i", "a.png", "-o", "2.png", "--weights=bicubic", *flags) == 0
+    assert run("-i", "a.png", "-o", "3.png", "--config=run.py", "--guided_radius=5") == 0
+    assert Path("1.png").read_bytes() == Path("2.png").read_bytes() != Path("3.png").read_bytes()
+
+
 def test_bundled_config_with_other_weights(weights, loaded):
     save("a.png")
     directories = [f"{weights}/edsr_tiny", "bicubic", f"{weights}/edsr_tiny", "bicubic"]
@@ -675,41 +721,54 @@ def test_bundled_config_with_other_weights(weights, loaded):
 def test_config_by_path(weights):
     save("a.png")
     Path("my-run.py").write_text(
-        "from realsr_jax.config import InferenceConfig, ModelRun, QuarterTiles\n"
+        "from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun\n"
+        "from realsr_jax.upscale.tilings import QuarterTiles\n"
         "def get_config():\n"
         f"    tiny = ModelRun({str(weights / 'edsr_tiny')!r}, (QuarterTiles(8, 2),), self_ensemble=True)\n"
         "    return InferenceConfig((tiny, ModelRun('bicubic', weight=3.0)))\n"
     )
     assert run("-i", "a.png", "-o", "out", "--config=my-run.py") == 0
-    tiny = inference.Upscaler(
-        *inference.load_weights(weights / "edsr_tiny"), tilings=(QuarterTiles(8, 2),), self_ensemble=True
+    tiny = photo_upscaling.Upscaler(
+        *photo_upscaling.load_weights(weights / "edsr_tiny"),
+        tilings=(QuarterTiles(8, 2),),
+        self_ensemble=True,
     )
-    parts = [np.rint(np.clip(part(RGB), 0, 255)) for part in (tiny, inference.BicubicUpscaler())]
+    parts = [np.rint(np.clip(part(RGB), 0, 255)) for part in (tiny, photo_upscaling.BicubicUpscaler())]
     expected = np.rint((parts[0] + 3 * parts[1]) / 4)
     np.testing.assert_array_equal(load("out/a.png"), expected)
 
 
-def test_guided_filter():
+@pytest.mark.parametrize("options", [{}, {"radius": 3}, {"eps": 1000.0}, {"radius": 2, "eps": 0.5}], ids=str)
+def test_guided_filter(options):
     save("a.png")
-    assert run("-i", "a.png", "-o", "out", "--weights=bicubic", "--guided_filter") == 0
-    expected = np.rint(inference.smooth(inference.BicubicUpscaler()(RGB)))
-    np.testing.assert_array_equal(load("out/a.png"), np.clip(expected, 0, 255))
+    flags = [f"--guided_{name}={value}" for name, value in options.items()]
+    assert run("-i", "a.png", "-o", "out", "--weights=bicubic", "--guided_filter", *flags) == 0
+    sr = np.rint(np.clip(photo_upscaling.BicubicUpscaler()(RGB), 0, 255))
+    expected = np.asarray(ops.guided_filter(sr, sr, **({"radius": 10, "eps": 10.0} | options)))
+    assert np.abs(load("out/a.png") - np.clip(expected, 0, 255)).max() <= 0.52
+
+
+def test_profile():
+    save("a.png")
+    assert run("-i", "a.png", "-o", "out", "--weights=bicubic", "--profile=profile") == 0
+    assert [name for name in files_in("profile") if name.endswith(".xplane.pb")]
+    assert files_in("out") == ["a.png"]
 
 
 def test_compilation_cache(monkeypatch, tmp_path):
     updates = []
     monkeypatch.setattr(jax.config, "update", lambda name, value: updates.append((name, value)))
-    command.start_jax()
+    start_jax()
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    command.start_jax()
+    start_jax()
     monkeypatch.delenv("XDG_CACHE_HOME")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-        command.start_jax()
+        start_jax()
     assert updates == []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    command.start_jax()
+    start_jax()
     assert updates == [("jax_compilation_cache_dir", str(tmp_path / "realsr_jax" / "xla"))]
 
 
@@ -720,7 +779,7 @@ def test_help_and_errors_need_no_jax():
     save("a.png")
     script = """
 import sys
-from realsr_jax.cli import upscale
+from realsr_jax.cli import command, upscale
 assert upscale.run(["x", "--help"]) == upscale.run(["x", "-h"]) == 0
 assert upscale.run(["x", "--quality=x"]) == upscale.run(["x", "-i", "a.png"]) == 2
 loaded = {name.partition(".")[0] for name in sys.modules}
@@ -737,14 +796,12 @@ assert not loaded & {"jax", "flax", "orbax"}, loaded
 
 
 def test_help_names_every_flag(capsys):
-    from absl import flags
-
-    values = flags.FlagValues()
-    upscale._define_flags(values)
+    table = command.FlagTable()
+    upscale._define_flags(table, [])
     assert run("--help") == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 110
-    for name in values:
+    for name in table.values:
         if len(name) > 1:
             assert f"--{name}" in text or f"--no{name}" in text
 
@@ -852,7 +909,7 @@ def test_folder_of_many_sizes_compiles_once(weights, caplog):
         )
     messages = [record.getMessage() for record in caplog.records]
     compiled = [message for message in messages if "Finished XLA compilation" in message]
-    assert sum("upscale_leaves" in message for message in compiled) == 1
+    assert sum("upscale_tiles" in message for message in compiled) == 1
     assert sum("_resize" in message for message in compiled) <= 1  # none if an earlier test needed it
     assert len(files_in("out")) == 20
 

@@ -14,7 +14,6 @@ import wash_faults
 from PIL import Image
 
 from realsr_jax.cli import wash
-from realsr_jax.data.sources import list_entries
 from realsr_jax.data.sources import PairFolder
 from realsr_jax.wash.verdict import Limits
 
@@ -56,7 +55,7 @@ def test_lists_that_training_reads(capsys):
     assert run("--lr=lr", "--hr=hr", "--output=out") == 0
     assert listed() == ["0000.png", "0001.png", "0002.png"]
     assert listed("rejected") == ["0003.png", "0004.png"]
-    entries, problems = list_entries(PairFolder("lr", "hr", clean_list="out/clean.txt"), 2)
+    entries, problems = PairFolder("lr", "hr", clean_list="out/clean.txt").list_pairs(2)
     assert [Path(entry.name).name for entry in entries] == listed()
     assert not problems
     assert rows()["0003.png"]["reason"].startswith("shift 2.")
@@ -79,8 +78,19 @@ def test_verdict_overturned_on_the_page_reaches_training(chromium):
     page.expect_quiet()
     page.close()
     Path("mine.txt").write_text(content)
-    entries, problems = list_entries(PairFolder("lr", "hr", clean_list="mine.txt"), 2)
+    entries, problems = PairFolder("lr", "hr", clean_list="mine.txt").list_pairs(2)
     assert [Path(entry.name).name for entry in entries] == ["0000.png", "0001.png", "0002.png"]
+    assert not problems
+
+
+def test_names_of_the_published_benchmark_layout():
+    for number, name in enumerate(("baby", "box2")):
+        save_pair(name, number, lr="LR_bicubic/X2/{}x2.png", hr="HR/{}.png")
+    assert run("--lr=LR_bicubic/X2", "--hr=HR", "--output=out") == 0
+    assert listed() == ["baby.png", "box2.png"]
+    assert rows()["box2.png"]["lr"] == "LR_bicubic/X2/box2x2.png"
+    entries, problems = PairFolder("LR_bicubic/X2", "HR", clean_list="out/clean.txt").list_pairs(2)
+    assert [Path(entry.name).name for entry in entries] == listed()
     assert not problems
 
 
@@ -90,7 +100,7 @@ def test_patterns_and_scale_1():
     save_pair("a.b", 2, lr="city/{}L.PNG", hr="city/{}H.PNG", scale=1)
     assert run("--lr=city/*L.PNG", "--hr=city/*H.PNG", "--output=out") == 0
     source = PairFolder("city/*L.PNG", "city/*H.PNG", clean_list="out/clean.txt")
-    entries, problems = list_entries(source, 1)
+    entries, problems = source.list_pairs(1)
     assert len(entries) == 3
     assert not problems
 
@@ -118,7 +128,7 @@ def test_bad_files_do_not_stop_the_good_ones(capfd):
     }
     err = capfd.readouterr().err
     assert "realsr-wash: hr/cut.png: " in err
-    assert "realsr-wash: lr/alone.png: no HR image has the name 'alone'" in err
+    assert "realsr-wash: lr/alone.png: no HR image matches it by name" in err
     assert "Traceback" not in err
 
 

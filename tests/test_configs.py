@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from realsr_jax.cli.inference_flags import load_config
+from realsr_jax.cli.config_files import load_config
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
@@ -17,7 +17,7 @@ from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.losses import L1, SSIM, Weighted
 from realsr_jax.train.optimizers import Adam, StepDecay
 from realsr_jax.data.sources import Aim, Div2k, HrFolder, PairFolder
-from realsr_jax.train.train_config import TrainConfig
+from realsr_jax.train.train_config import TrainConfig, published_epoch
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
@@ -26,7 +26,7 @@ TRAINING = [name for name in NAMES if name not in INFERENCE]
 
 
 class Stage(NamedTuple):
-    """A row of the published table."""
+    """A row of the published table; the published loop ends one epoch before `epochs`."""
 
     model: type
     data: str
@@ -70,6 +70,26 @@ SOURCES = {
 }
 
 
+N_STEPS = {
+    "oaddet_div2k": 1000 * 299,
+    "oaddet_aim": 355_806,
+    "oaddet_ssim": 457_281,
+    "deep_oaddet_div2k": 1000 * 29,
+    "deep_oaddet_aim": 201_722,
+    "deep_oaddet_large": 404_840,
+    "deep_oaddet_ssim": 457_281,
+    "edsr_aim": 230_230,
+    "edsr_finetune1": 345_345,
+    "edsr_finetune2": 345_345,
+    "edsr_finetune3": 114_345,
+    "drln_aim": 230_230,
+    "drln_finetune1": 345_345,
+    "drln_finetune2": 345_345,
+    "drln_finetune3": 114_345,
+}
+"""Steps that the published code takes, from its loader's rule and the published counts of pairs."""
+
+
 def docstring(name):
     return ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or ""
 
@@ -101,11 +121,28 @@ def test_a_published_stage_has_the_published_numbers(name):
         schedule=StepDecay(stage.learning_rate, stage.decay_at, gamma=0.5),
         batch_size=stage.batch_size,
         patch_size=stage.patch_size,
-        epochs=stage.epochs,
-        steps_per_epoch=1000,
+        epochs=stage.epochs - 1,
+        steps_per_epoch=0,
         remat=stage.loss == LOSS_SSIM,
         protocol="aim",
     )
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_published_stage_takes_the_published_number_of_steps(name, capsys):
+    assert command.run(["realsr-train", f"--config={name}", "--show"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"steps: {N_STEPS[name]}"
+
+
+@pytest.mark.parametrize(
+    ("n_pairs", "batch_size", "steps"),
+    [(800, 32, 1000), (19_000, 32, 594), (1, 16, 1000), (16_000, 16, 1000), (15_999, 16, 1000), (7, 3, 1000)],
+)
+def test_an_epoch_is_as_long_as_the_published_one(n_pairs, batch_size, steps):
+    """The published loader repeats the list of pairs, and its last batch may be smaller."""
+    repeated = list(range(n_pairs)) * max(batch_size * 1000 // n_pairs, 1)
+    batches = [repeated[start : start + batch_size] for start in range(0, len(repeated), batch_size)]
+    assert len(batches) == published_epoch(n_pairs, batch_size) == steps
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -140,7 +177,7 @@ def test_a_file_is_short_and_says_what_its_run_needs(name):
 def test_the_stated_cost_is_that_of_the_run(name):
     config = load_config(name)
     side = config.patch_size
-    cost = f"Cost: {config.n_steps:,} steps of {config.batch_size} patches of {side}x{side}"
+    cost = f"Cost: {config.expected_steps():,} steps of {config.batch_size} patches of {side}x{side}"
     assert cost in docstring(name)
 
 

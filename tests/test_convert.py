@@ -10,7 +10,6 @@ from collections import Counter
 
 import golden
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -18,32 +17,35 @@ import torch
 import torch_reference
 from flax.traverse_util import flatten_dict
 
+from realsr_jax.convert import detection
+from realsr_jax.convert.command import run
+from realsr_jax.convert.detection import check, detect
+from realsr_jax.convert.edsr import OFFICIAL_FILES
+from realsr_jax.convert.reader import CheckpointError, read_state_dict
+from realsr_jax.convert.rules import layout_of, rules_for, to_flax, to_torch
+from realsr_jax.convert.writer import write_safetensors, write_torch
+from realsr_jax.models import network_name, parameter_shapes
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
-from realsr_jax.convert import detect as detection
-from realsr_jax.convert.command import run
-from realsr_jax.convert.detect import check, detect
-from realsr_jax.convert.reader import CheckpointError, read_state_dict
-from realsr_jax.convert.rules import mean_shift_forms, rules_for, to_flax, to_torch
-from realsr_jax.convert.writer import write_safetensors, write_torch
-from realsr_jax.models import build_model
-from realsr_jax.weights import architecture_name, load_weights
+from realsr_jax.weights import load_weights, save_weights
 
 CONFIGS = [
     *(
-        oaddet(n_resblocks, n_feats, scale)
+        oaddet(n_resblocks=n_resblocks, n_feats=n_feats, scale=scale)
         for oaddet in (OADDetConfig, DeepOADDetConfig)
         for n_resblocks, n_feats, scale in [(1, 8, 2), (4, 16, 4), (9, 9, 3)]
     ),
     *(
-        EDSRConfig(n_resblocks, n_feats, scale, res_scale=1.0, edge_padding=edge_padding)
+        EDSRConfig(
+            n_resblocks=n_resblocks, n_feats=n_feats, scale=scale, res_scale=1.0, edge_padding=edge_padding
+        )
         for n_resblocks, n_feats, scale in [(1, 1, 2), (2, 8, 3), (3, 5, 4), (21, 4, 2)]
         for edge_padding in (True, False)
     ),
-    EDSRConfig(1, 256, 2, res_scale=0.1, edge_padding=False),
-    *(DRLNConfig(scale) for scale in (2, 8)),  # x3 and x4 are among the manifests
+    EDSRConfig(n_resblocks=1, n_feats=256, scale=2, res_scale=0.1, edge_padding=False),
+    *(DRLNConfig(scale=scale) for scale in (2, 8)),  # x3 and x4 are among the manifests
 ]
 MANIFESTS = sorted(path.stem for path in (golden.DATA / "manifests").glob("*.json"))
 
@@ -54,7 +56,7 @@ def make_reference(config) -> torch.nn.Module:
     options = dataclasses.asdict(config)
     if isinstance(config, EDSRConfig):
         options["padding"] = "edge" if options.pop("edge_padding") else "zero"
-    return torch_reference.MODELS[architecture_name(config)](**options)
+    return torch_reference.MODELS[network_name(config)](**options)
 
 
 def to_numpy(state_dict) -> dict[str, np.ndarray]:
@@ -92,10 +94,9 @@ def test_detects_sizes_and_round_trips(config):
 
 @pytest.mark.parametrize("config", CONFIGS, ids=repr)
 def test_rules_cover_every_parameter_once(config):
-    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
-    params = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
     rules = rules_for(config)
-    assert Counter(rule.path for rule in rules) == Counter(flatten_dict(params).keys())
+    paths = flatten_dict(parameter_shapes(config), sep="/").keys()
+    assert Counter(rule.path for rule in rules) == Counter(paths)
     assert len({rule.key for rule in rules}) == len(rules)
 
 
@@ -109,13 +110,13 @@ def test_manifest_is_used_once_and_detected(name):
         for key, entry in manifest["state_dict"].items()
     }
     config = detect(state_dict)
-    assert architecture_name(config) == manifest["architecture"]
+    assert network_name(config) == manifest["architecture"]
     expected = {"res_scale": 1.0, "edge_padding": True} if isinstance(config, EDSRConfig) else {}
     assert dataclasses.asdict(config) == expected | manifest["config"]
-    keys = [rule.key for rule in rules_for(config)] + list(mean_shift_forms(config)[0])
+    keys = [rule.key for rule in rules_for(config)] + list(layout_of(config).mean_shift_forms(config)[0])
     assert Counter(keys) == Counter(state_dict.keys())
     check(config, state_dict)
-    for key, constant in mean_shift_forms(config)[0].items():
+    for key, constant in layout_of(config).mean_shift_forms(config)[0].items():
         np.testing.assert_array_equal(constant, state_dict[key])
 
 
@@ -186,13 +187,13 @@ def source(tmp_path):
 def test_converts(command, source):
     assert command.convert(source.name) == 0
     assert command.err == ""
-    assert "edsr.pt: edsr\nEDSRConfig(n_resblocks=2, n_feats=8, scale=2, res_scale=1.0" in command.out
+    assert f"edsr.pt: edsr\n{EDSRConfig(n_resblocks=2, n_feats=8, scale=2, res_scale=1.0)}\n" in command.out
     description = command.description()
     assert description["architecture"] == "edsr"
     assert description["provenance"]["source"] == "edsr.pt"
     assert description["provenance"]["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     config, params = load_weights(command.folder / "weights")
-    assert config == EDSRConfig(2, 8, 2, res_scale=1.0)
+    assert config == EDSRConfig(n_resblocks=2, n_feats=8, scale=2, res_scale=1.0)
     assert_same_params(jax.tree.map(np.asarray, params), to_flax(config, TINY))
 
 
@@ -241,11 +242,11 @@ def test_converts_other_precisions_to_float32(command, dtype):
 @pytest.mark.parametrize(
     ("config", "suffix"),
     [
-        (OADDetConfig(4, 8, 2), ".pt"),
-        (DeepOADDetConfig(2, 9, 3), ".safetensors"),
-        (EDSRConfig(2, 6, 4, res_scale=1.0), ".pt"),
-        (EDSRConfig(2, 6, 3, res_scale=1.0, edge_padding=False), ".pt"),
-        (EDSRConfig(2, 6, 3, res_scale=1.0, edge_padding=False), ".safetensors"),
+        (OADDetConfig(n_resblocks=4, n_feats=8, scale=2), ".pt"),
+        (DeepOADDetConfig(n_resblocks=2, n_feats=9, scale=3), ".safetensors"),
+        (EDSRConfig(n_resblocks=2, n_feats=6, scale=4, res_scale=1.0), ".pt"),
+        (EDSRConfig(n_resblocks=2, n_feats=6, scale=3, res_scale=1.0, edge_padding=False), ".pt"),
+        (EDSRConfig(n_resblocks=2, n_feats=6, scale=3, res_scale=1.0, edge_padding=False), ".safetensors"),
     ],
     ids=repr,
 )
@@ -267,10 +268,10 @@ def test_converts_back_bit_exactly(command, config, suffix):
 
 
 def test_recognises_official_files(command, source, monkeypatch):
-    assert len(detection.OFFICIAL_EDSR) == 6
-    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in detection.OFFICIAL_EDSR)
+    assert len(OFFICIAL_FILES) == 6
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in OFFICIAL_FILES)
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
-    monkeypatch.setitem(detection.OFFICIAL_EDSR, sha256, "EDSR tiny x2")
+    monkeypatch.setitem(OFFICIAL_FILES, sha256, "EDSR tiny x2")
     assert command.convert(source.name) == 0
     assert "edsr, the official EDSR tiny x2\n" in command.out
     assert command.description()["provenance"]["known_as"] == "EDSR tiny x2"
@@ -294,10 +295,12 @@ def test_overrides(command, source):
     message = command.refuse(1, source.name, "b", "--model=drln")
     assert "edsr.pt: is no DRLN: it lacks upsample.up.body.0.weight" in message
     assert "res_scale is 0.0, expected more than 0" in command.refuse(2, source.name, "b", "--res_scale=0")
-    write_torch(command.folder / "oaddet.pt", make_state_dict(OADDetConfig(1, 8, 2)))
+    write_torch(
+        command.folder / "oaddet.pt", make_state_dict(OADDetConfig(n_resblocks=1, n_feats=8, scale=2))
+    )
     message = command.refuse(2, "oaddet.pt", "b", "--padding=zero")
-    assert message.startswith("--padding and --res_scale are EDSR's")
-    assert message.endswith("oaddet.pt is oaddet")
+    assert message.startswith("--padding: ")
+    assert message.endswith("oaddet.pt is OADDet, which has no such option")
 
 
 def test_model_flag_reports_on_what_would_not_be_recognised(command):
@@ -367,14 +370,14 @@ UNKNOWN = {
     "related by name": (
         {**TINY, "extra.weight": np.zeros(4), "extra.bias": np.zeros(4)},
         ["body.0.body.0.weight"],
-        r"By its tensors' names, the nearest is EDSRConfig\(n_resblocks=16, n_feats=64, .*: of its 74 names "
-        r"15 are here, 59 are missing \(body.0.body.0.weight, .*\), and 4 others are here instead "
+        r"By its tensors' names, the nearest is EDSRConfig\(.*n_resblocks=16, n_feats=64, .*: of its 74 "
+        r"names 15 are here, 59 are missing \(body.0.body.0.weight, .*\), and 4 others are here instead "
         r"\(body.2.weight, body.2.bias, extra.weight, \.\.\.\)",
     ),
     "related by shape": (
         zeros(enter_weight=(64, 3, 3, 3), enter_bias=(64,), leave_weight=(64, 48, 3, 3)),
         [],
-        r"It shares no name with them; by shapes alone, the nearest is EDSRConfig\(n_resblocks=16, .*: of "
+        r"It shares no name with them; by shapes alone, the nearest is EDSRConfig\(.*n_resblocks=16, .*: of "
         r"its 74 shapes 2 are here, 72 are missing .*, and 1 others are here instead \(\(64, 48, 3, 3\)\)",
     ),
     "hostile name": (zeros(a=(7,)) | {"head.0.weight": np.zeros(1), "\x1b[2J": np.zeros(1)}, [], "x1b"),
@@ -390,7 +393,7 @@ def test_explains_unknown_architecture(command, state_dict, without, message):
 
 
 def test_says_when_nothing_is_related(command, monkeypatch):
-    monkeypatch.setattr(detection, "_KNOWN_CONFIGS", (EDSRConfig(1, 8),))
+    monkeypatch.setattr(detection, "_published_configs", lambda: [EDSRConfig(n_resblocks=1, n_feats=8)])
     write_torch(command.folder / "other.pt", zeros(a=(7,)))
     assert command.refuse(1, "other.pt").endswith(", and no tensor has a name or a shape of theirs")
 
@@ -409,11 +412,13 @@ IMPOSSIBLE = {
         "is no EDSR: the tensors that tell its sizes have other shapes",
     ),
     "scale 1": (
-        make_state_dict(OADDetConfig(1, 8, 2)) | {"body_down.1.weight": np.zeros((8, 3, 3, 3), np.float32)},
+        make_state_dict(OADDetConfig(n_resblocks=1, n_feats=8, scale=2))
+        | {"body_down.1.weight": np.zeros((8, 3, 3, 3), np.float32)},
         "is like OADDet, but no such network exists: OADDetConfig: scale is 1, expected 2, 3 or 4",
     ),
     "vector": (
-        make_state_dict(OADDetConfig(1, 8, 2)) | {"body_down.1.weight": np.zeros(8, np.float32)},
+        make_state_dict(OADDetConfig(n_resblocks=1, n_feats=8, scale=2))
+        | {"body_down.1.weight": np.zeros(8, np.float32)},
         "is no OADDet: the tensors that tell its sizes have other shapes",
     ),
 }
@@ -500,7 +505,10 @@ def test_overwrites_weights_and_nothing_else(command, source):
     (command.folder / "weights" / "leftover").touch()
     assert command.convert(source.name, "weights", "--overwrite") == 0
     assert command.description()["fields"]["scale"] == 3
-    assert sorted(path.name for path in (command.folder / "weights").iterdir()) == ["model.json", "params"]
+    assert sorted(path.name for path in (command.folder / "weights").iterdir()) == [
+        "model.json",
+        "params.safetensors",
+    ]
     assert sorted(path.name for path in command.folder.iterdir()) == ["edsr.pt", "weights"]
     (command.folder / "photos").mkdir()
     (command.folder / "photos" / "photo.png").touch()
@@ -515,6 +523,116 @@ def test_refused_checkpoint_keeps_what_it_would_overwrite(command, source):
     assert command.convert(source.name) == 0
     source.write_bytes(b"")
     assert "edsr.pt: is empty" in command.refuse(1, source.name, "weights", "--overwrite")
+
+
+# ------------------------------------------------------------------------------------------------- --show
+
+
+def facts(command, path) -> dict[str, str]:
+    """Returns what --show says of a path, having changed nothing."""
+    before = command.snapshot()
+    assert command(f"--show={path}") == 0
+    assert command.err == ""
+    assert command.snapshot() == before
+    first, *lines = command.out.splitlines()
+    assert all(line.startswith("  ") for line in lines)
+    return {"first": first} | dict(line.strip().split(": ", 1) for line in lines)
+
+
+TINY_FACTS = {
+    "network": "EDSR (edsr)",
+    "scale": "2",
+    "n_resblocks": "2",
+    "n_feats": "8",
+    "parameters": "5,867",
+}
+
+
+def test_shows_weights(command, source):
+    provenance = {"licence": "CC0", "command": "realsr-train", "scores": "37 dB", "title": "a\x1b[2J\nb"}
+    config = EDSRConfig(n_resblocks=2, n_feats=8, res_scale=1.0)
+    save_weights(command.folder / "weights", config, to_flax(config, TINY), provenance=provenance)
+    shown = facts(command, command.folder / "weights")
+    assert shown["first"] == f"{command.folder}/weights: weights in {command.folder}/weights"
+    assert shown.items() >= TINY_FACTS.items()
+    assert shown.items() >= {"licence": "CC0", "command": "realsr-train", "scores": "37 dB"}.items()
+    assert shown["title"] == "a\\x1b[2J\\nb"
+    assert len(shown["date"]) == 10
+    assert command.convert(source.name, "converted") == 0
+    shown = facts(command, command.folder / "converted")
+    assert shown["source"] == "edsr.pt"
+    assert shown["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def test_shows_the_best_weights_of_a_run(command):
+    for name, n_feats in (("best", 3), ("latest", 4)):
+        config = EDSRConfig(n_resblocks=1, n_feats=n_feats)
+        params = to_flax(config, make_state_dict(config))
+        save_weights(command.folder / "run" / name, config, params, provenance={"epoch": name})
+    shown = facts(command, command.folder / "run")
+    assert shown["first"] == f"{command.folder}/run: weights in {command.folder}/run/best"
+    assert (shown["n_feats"], shown["epoch"]) == ("3", "best")
+
+
+def test_shows_the_bundled_network(command):
+    shown = facts(command, "default")
+    assert shown["network"] == "EDSR (edsr)"
+    assert "BSDS500" in shown["training_data"]
+    assert shown.keys() >= {"licence", "command", "scores", "date"}
+
+
+@pytest.mark.parametrize("write", [write_torch, write_safetensors])
+def test_shows_checkpoints(command, write, monkeypatch):
+    file = command.folder / "edsr.file"
+    write(file, TINY)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setitem(OFFICIAL_FILES, sha256, "EDSR tiny x2")
+    shown = facts(command, file)
+    assert shown["first"] == f"{file}: checkpoint, of which every tensor fits"
+    assert shown.items() >= TINY_FACTS.items()
+    assert shown.items() >= {"sha256": sha256, "known_as": "EDSR tiny x2"}.items()
+
+
+def test_shows_why_something_cannot_be_used(command, source):
+    def refuse(path):
+        before = command.snapshot()
+        assert command(f"--show={path}") == 1
+        assert (command.snapshot(), command.out) == (before, "")
+        return command.err
+
+    assert "nowhere: no such weights directory" in refuse(command.folder / "nowhere")
+    assert "defualt: no such weights directory" in refuse("defualt")
+    assert "did you mean default?" in command.err
+    assert f"{command.folder}: no weights directory" in refuse(command.folder)
+    write_torch(command.folder / "cut.pt", {k: v for k, v in TINY.items() if k != "head.0.bias"})
+    assert "  missing     head.0.bias (8,)" in refuse(command.folder / "cut.pt")
+    source.write_bytes(b"")
+    assert "edsr.pt: is empty" in refuse(source)
+    write_torch(source, TINY)
+    assert command.convert(source.name) == 0
+    file = command.folder / "weights" / "params.safetensors"
+    assert f"is a part of the weights directory {file.parent}; name the directory" in refuse(file)
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "its sha256 is not the recorded one; convert edsr.pt again" in refuse(file.parent)
+
+
+@pytest.mark.parametrize("flag", ["--input=a", "--output=a", "--to_torch", "--overwrite", "--scale=2"])
+def test_show_stands_alone(command, flag):
+    assert command("--show=default", flag) == 2
+    assert f"{flag.split('=')[0]} has no meaning with --show" in command.err
+
+
+def test_converts_bundled_weights_and_runs_back(command):
+    assert command("--to_torch", "--input=default", f"--output={command.folder / 'default.pt'}") == 0
+    config, params = load_weights("default")
+    assert_identical(read_state_dict(command.folder / "default.pt"), to_torch(config, params))
+    save_weights(command.folder / "run" / "latest", config, params, provenance={})
+    assert command.convert("run", "run.safetensors", "--to_torch") == 0
+    assert_identical(read_state_dict(command.folder / "run.safetensors"), to_torch(config, params))
+    assert command("--to_torch", "--input=defautl", f"--output={command.folder / 'b.pt'}") == 2
+    assert command.err.endswith("defautl: no such file or directory; did you mean default?\n")
+    assert command("--input=default", f"--output={command.folder / 'b'}") == 2
+    assert "default: is a directory; to convert weights back, pass --to_torch" in command.err
 
 
 def run_python(code, *arguments) -> subprocess.CompletedProcess:
@@ -547,5 +665,14 @@ def test_help_and_refusals_do_not_start_jax(tmp_path):
     """
     process = run_python(code, tmp_path / "missing.pt")
     assert process.returncode == 0, process.stderr
-    for flag in ("--input", "--output", "--to_torch", "--overwrite", "--model", "--scale", "--padding"):
+    for flag in (
+        "--input",
+        "--output",
+        "--to_torch",
+        "--overwrite",
+        "--model",
+        "--scale",
+        "--padding",
+        "--show",
+    ):
         assert flag in process.stdout

@@ -9,9 +9,8 @@ import pytest
 
 from realsr_jax import images
 from realsr_jax.data import DataError
-from realsr_jax.ops import matlab_resize as imresize
-from realsr_jax.data.sources import list_entries
 from realsr_jax.data.sources import Aim, Div2k, HrFolder, PairFolder
+from realsr_jax.ops.matlab_resize import imresize
 
 HR = golden.photo(12, 16)
 LR = golden.photo(6, 8, seed=1)
@@ -23,9 +22,9 @@ def _write(path, pixels):
 
 
 def _loaded(source, scale=2):
-    entries, problems = list_entries(source, scale)
+    pairs, problems = source.list_pairs(scale)
     assert problems == []
-    return [entry.load() for entry in entries]
+    return [pair.load() for pair in pairs]
 
 
 @pytest.mark.parametrize(
@@ -72,8 +71,8 @@ def test_files_without_partner_are_named(tmp_path):
         _write(tmp_path / "lr" / f"{name}.png", LR)
     for name in ("a_HR", "c", "d"):
         _write(tmp_path / "hr" / f"{name}.png", HR)
-    entries, problems = list_entries(PairFolder(str(tmp_path / "lr"), str(tmp_path / "hr")), 2)
-    assert [entry.name for entry in entries] == [str(tmp_path / "hr" / "a_HR.png")]
+    pairs, problems = PairFolder(str(tmp_path / "lr"), str(tmp_path / "hr")).list_pairs(2)
+    assert [pair.name for pair in pairs] == [str(tmp_path / "hr" / "a_HR.png")]
     ambiguous, no_hr, no_lr = sorted(problems, key=lambda line: ("no LR" in line, "no HR" in line))
     assert "c.png" in ambiguous and "c_LR.png" in ambiguous
     assert no_hr == f"{tmp_path}/lr/b_LR.png: no HR image has the name 'b'"
@@ -87,16 +86,16 @@ def test_clean_list(tmp_path):
     _write(tmp_path / "X2" / "LR" / "unmatched.png", LR)
     clean = tmp_path / "clean.txt"
     clean.write_text("000003.png\n\n000001.png \r\n000009.png\n")
-    entries, problems = list_entries(Aim(str(tmp_path), clean_list=str(clean)), 2)
-    assert [entry.name[-13:] for entry in entries] == ["000001_HR.png", "000003_HR.png"]
+    pairs, problems = Aim(str(tmp_path), clean_list=str(clean)).list_pairs(2)
+    assert [pair.name[-13:] for pair in pairs] == ["000001_HR.png", "000003_HR.png"]
     assert problems == [f"000009.png: named in {clean}, but there is no such image"]
     clean.write_text("other.png\n")
     with pytest.raises(
         DataError, match=r"clean\.txt: names no image of this data set, such as .*000001_HR\.png"
     ):
-        list_entries(Aim(str(tmp_path), clean_list=str(clean)), 2)
+        Aim(str(tmp_path), clean_list=str(clean)).list_pairs(2)
     with pytest.raises(DataError, match=r"missing\.txt: No such file"):
-        list_entries(Aim(str(tmp_path), clean_list=str(tmp_path / "missing.txt")), 2)
+        Aim(str(tmp_path), clean_list=str(tmp_path / "missing.txt")).list_pairs(2)
 
 
 def test_aim_splits_and_captured_scale(tmp_path):
@@ -108,7 +107,7 @@ def test_aim_splits_and_captured_scale(tmp_path):
     np.testing.assert_array_equal(hr_image, imresize(hr, Fraction(2, 3)))
     np.testing.assert_array_equal(_loaded(Aim(str(tmp_path), split="valid"))[0][1], HR)
     with pytest.raises(DataError, match=r"X2/LR: no such folder; expected AIM's LR images of scale 2"):
-        list_entries(Aim(str(tmp_path)), 2)
+        Aim(str(tmp_path)).list_pairs(2)
 
 
 @pytest.mark.parametrize("parent", ["", "DIV2K"])
@@ -119,11 +118,11 @@ def test_div2k(tmp_path, parent):
     assert len(_loaded(Div2k(str(tmp_path), 1, 2))) == 2
     assert len(_loaded(Div2k(str(tmp_path), 801, 801))) == 1
     (tmp_path / parent / "HR" / "0002.png").unlink()
-    entries, problems = list_entries(Div2k(str(tmp_path), 1, 2), 2)
-    assert len(entries) == 1
+    pairs, problems = Div2k(str(tmp_path), 1, 2).list_pairs(2)
+    assert len(pairs) == 1
     assert problems == [f"{tmp_path / parent / 'HR' / '0002.png'}: no such file"]
     with pytest.raises(DataError, match="no pair of the images 5 to 7"):
-        list_entries(Div2k(str(tmp_path), 5, 7), 2)
+        Div2k(str(tmp_path), 5, 7).list_pairs(2)
 
 
 def test_div2k_as_published(tmp_path):
@@ -132,7 +131,7 @@ def test_div2k_as_published(tmp_path):
         _write(tmp_path / f"DIV2K_{part}_LR_bicubic" / "X2" / f"{number:04}x2.png", LR)
     assert len(_loaded(Div2k(str(tmp_path), 800, 801))) == 2
     with pytest.raises(DataError, match=r"elsewhere: no DIV2K in this folder; expected HR/0001\.png"):
-        list_entries(Div2k(str(tmp_path / "elsewhere")), 2)
+        Div2k(str(tmp_path / "elsewhere")).list_pairs(2)
 
 
 @pytest.mark.parametrize("border", ["clamp", "mirror"])
@@ -154,7 +153,7 @@ def test_reduce_lr(tmp_path):
     np.testing.assert_array_equal(hr, hr_image[:12, :16])
     _write(tmp_path / "0L.png", lr_image[:6])
     with pytest.raises(images.ImageError, match=r"0L\.png: 17 x 6 pixels, but .*0H\.png has 17 x 13"):
-        list_entries(source, 2)[0][0].load()
+        source.list_pairs(2)[0][0].load()
 
 
 def test_other_kinds_of_images_become_8_bit_rgb(tmp_path):
@@ -179,20 +178,20 @@ def test_other_kinds_of_images_become_8_bit_rgb(tmp_path):
 def test_says_what_is_missing(tmp_path, place, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=message):
-        list_entries(HrFolder(f"{tmp_path}/{place}"), 2)
+        HrFolder(f"{tmp_path}/{place}").list_pairs(2)
 
 
 def test_fingerprints_tell_files_and_options_apart(tmp_path):
     _write(tmp_path / "a.png", HR)
     _write(tmp_path / "b.png", HR)
-    entries = [
-        *list_entries(HrFolder(str(tmp_path)), 2)[0],
-        *list_entries(HrFolder(str(tmp_path), border="mirror"), 2)[0],
-        *list_entries(HrFolder(str(tmp_path)), 3)[0],
+    pairs = [
+        *HrFolder(str(tmp_path)).list_pairs(2)[0],
+        *HrFolder(str(tmp_path), border="mirror").list_pairs(2)[0],
+        *HrFolder(str(tmp_path)).list_pairs(3)[0],
     ]
-    assert len({entry.fingerprint for entry in entries}) == 6
-    assert list_entries(HrFolder(str(tmp_path)), 2)[0][0].fingerprint == entries[0].fingerprint
-    assert pickle.loads(pickle.dumps(entries[0])).fingerprint == entries[0].fingerprint
+    assert len({pair.fingerprint for pair in pairs}) == 6
+    assert HrFolder(str(tmp_path)).list_pairs(2)[0][0].fingerprint == pairs[0].fingerprint
+    assert pickle.loads(pickle.dumps(pairs[0])).fingerprint == pairs[0].fingerprint
 
 
 def test_an_error_lists_its_problems_shortly_and_survives_pickling():
@@ -208,6 +207,6 @@ def test_what_a_class_of_characters_stands_for_tells_files_apart(tmp_path):
         _write(tmp_path / f"{name}H.png", HR)
         _write(tmp_path / f"{name}L.png", LR)
     source = PairFolder(lr=f"{tmp_path}/*[1-9]L.png", hr=f"{tmp_path}/*[1-9]H.png")
-    entries, problems = list_entries(source, 2)
-    assert len(entries) == 2
+    pairs, problems = source.list_pairs(2)
+    assert len(pairs) == 2
     assert not problems

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import golden
@@ -12,12 +13,8 @@ import numpy as np
 import pytest
 
 from realsr_jax import images
-from realsr_jax.data import (
-    DataError,
-    pair_reading as entries,
-    open_pairs,
-    decoded_store as store,
-)
+from realsr_jax.data import DataError, open_pairs, pair_reading
+from realsr_jax.data import decoded_store as store
 from realsr_jax.data.sources import HrFolder, PairFolder
 
 
@@ -44,19 +41,19 @@ def reads(monkeypatch):
         paths.append(str(path))
         return images.read_photo(path)
 
-    monkeypatch.setattr(entries, "read_photo", read)
+    monkeypatch.setattr(pair_reading, "read_photo", read)
     return paths
 
 
 def _spoil(source):
     """Adds a pair of each kind that cannot be used."""
     for name, lr_size, hr_size in (("mismatched", (4, 6), (9, 12)), ("small", (3, 6), (6, 12))):
-        _write(entries.Path(source.lr, f"{name}.png"), golden.photo(*lr_size))
-        _write(entries.Path(source.hr, f"{name}.png"), golden.photo(*hr_size))
-    _write(entries.Path(source.lr, "alone.png"), golden.photo(4, 4))
-    _write(entries.Path(source.lr, "cut.png"), golden.photo(4, 4))
-    whole = entries.Path(source.hr, "0.png").read_bytes()
-    entries.Path(source.hr, "cut.png").write_bytes(whole[: len(whole) // 2])
+        _write(Path(source.lr, f"{name}.png"), golden.photo(*lr_size))
+        _write(Path(source.hr, f"{name}.png"), golden.photo(*hr_size))
+    _write(Path(source.lr, "alone.png"), golden.photo(4, 4))
+    _write(Path(source.lr, "cut.png"), golden.photo(4, 4))
+    whole = Path(source.hr, "0.png").read_bytes()
+    Path(source.hr, "cut.png").write_bytes(whole[: len(whole) // 2])
 
 
 @pytest.mark.parametrize("decoded", ["store", "none"])
@@ -137,7 +134,7 @@ def test_decodes_once_and_again_after_a_change(source, tmp_path, reads):
     assert len(reads) == 6
     pairs = open_pairs([source], patch_size=4, **options)
     assert pairs[0].hr.any() and len(reads) == 6
-    _write(entries.Path(source.hr, "1.png"), np.zeros((22, 10, 3), np.uint8))
+    _write(Path(source.hr, "1.png"), np.zeros((22, 10, 3), np.uint8))
     assert not open_pairs([source], **options)[1].hr.any()
     assert len(reads) == 12
 
@@ -151,7 +148,7 @@ def test_a_file_that_can_be_read_again_is_used(source, tmp_path, monkeypatch):
         return images.read_photo(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(entries, "read_photo", read)
+        patch.setattr(pair_reading, "read_photo", read)
         assert len(open_pairs([source], **options)) == 2
     pairs = open_pairs([source], **options)
     assert len(pairs) == 3 and not pairs.problems
@@ -252,6 +249,6 @@ def test_unknown_errors_name_the_pair(tmp_path):
     def fail():
         raise KeyError("lr")
 
-    entry = entries.Entry("record 7", "", fail)
-    opened = store.open_store([entry], 2, tmp_path, threads=1, progress=lambda _: None)
-    assert opened.checked.problems == {0: "record 7: KeyError 'lr'"}
+    pair = pair_reading.UnreadPair("record 7", "", fail)
+    opened = store.open_store([pair], 2, tmp_path, threads=1, progress=lambda _: None)
+    assert opened.problems == {0: "record 7: KeyError 'lr'"}

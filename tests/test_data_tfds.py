@@ -16,12 +16,11 @@ from tensorflow_datasets.datasets.div2k import div2k_dataset_builder
 from realsr_jax.data import tfds_pair_builder as pair_builder
 from realsr_jax.data.tfds_aim import AimRealSr
 from realsr_jax.data.pair_reading import DataError
-from realsr_jax.ops.matlab_resize import imresize
+from realsr_jax.data.sources import PUBLISHED_COUNTS, Tfds
 from realsr_jax.data.tfds_preparation import prepare
-from realsr_jax.data.sources import list_entries
 from realsr_jax.data.tfds_reading import list_tfds
 from realsr_jax.images import ImageError
-from realsr_jax.data.sources import Tfds
+from realsr_jax.ops.matlab_resize import imresize
 
 N = 7
 PUBLISHED = {"aim": N, "aim_x2_clean": 3, "aim_x3_clean": 2, "aim_x4_clean": 3}
@@ -48,6 +47,15 @@ def names(start=0, stop=N):
     return [f"{i:06}" for i in range(start, stop)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """Lets the published sets be tiny."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, count in PUBLISHED.items():
+            patch.setitem(PUBLISHED_COUNTS, name, count)
+        yield
+
+
 @pytest.fixture(scope="module")
 def aim(tmp_path_factory):
     """The published layout, tiny: x2 with a validation set, x3 with endings; and where to build."""
@@ -63,16 +71,16 @@ def aim(tmp_path_factory):
 
 
 def build(aim, config):
-    prepared = prepare(f"aim_{config}", manual_dir=aim.manual_dir, data_dir=aim.data_dir, published=PUBLISHED)
+    prepared = prepare(f"aim_{config}", manual_dir=aim.manual_dir, data_dir=aim.data_dir)
     assert prepared.folder.is_relative_to(aim.data_dir)
     assert prepared.name == f"aim_real_sr/{config}"
     return lambda split, scale=2: list_tfds(Tfds(f"aim_real_sr/{config}", split, str(aim.data_dir)), scale)
 
 
-def assert_pairs(entries, expected):
-    assert len(entries) == len(expected)
-    for entry, pair in zip(entries, expected, strict=True):
-        for loaded, image in zip(entry.load(), pair, strict=True):
+def assert_pairs(pairs, expected):
+    assert len(pairs) == len(expected)
+    for pair, images in zip(pairs, expected, strict=True):
+        for loaded, image in zip(pair.load(), images, strict=True):
             assert loaded.dtype == np.uint8
             np.testing.assert_array_equal(loaded, image)
 
@@ -131,14 +139,13 @@ def test_stored_names(aim):
 
 
 def test_tfds_can_build_it_too(aim, tmp_path, monkeypatch):
-    monkeypatch.setattr(pair_builder, "PUBLISHED", PUBLISHED)
     monkeypatch.setattr(pair_builder, "_PAIRS_PER_SHARD", 3)
     builder = AimRealSr(config="x2", data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=aim.manual_dir, try_download_gcs=False)
     )
-    entries = list_tfds(Tfds("aim_real_sr/x2", "train", str(tmp_path)), 2)
-    assert_pairs(entries, [aim.x2[name] for name in names()])
+    pairs = list_tfds(Tfds("aim_real_sr/x2", "train", str(tmp_path)), 2)
+    assert_pairs(pairs, [aim.x2[name] for name in names()])
 
 
 def test_prepared_data_are_kept(aim):
@@ -148,14 +155,14 @@ def test_prepared_data_are_kept(aim):
     assert (aim.data_dir / "aim_real_sr/x2/1.0.0/dataset_info.json").stat().st_mtime_ns == before
 
 
-def test_entries_are_listed_alike_and_told_apart(aim):
+def test_pairs_are_listed_alike_and_told_apart(aim):
     read = build(aim, "x2")
-    entries, problems = list_entries(Tfds("aim_real_sr/x2", "train", str(aim.data_dir)), 2)
+    pairs, problems = Tfds("aim_real_sr/x2", "train", str(aim.data_dir)).list_pairs(2)
     assert problems == []
-    assert [entry.fingerprint for entry in entries] == [entry.fingerprint for entry in read("train")]
-    fingerprints = [entry.fingerprint for split in ("train", "validation") for entry in read(split)]
+    assert [pair.fingerprint for pair in pairs] == [pair.fingerprint for pair in read("train")]
+    fingerprints = [pair.fingerprint for split in ("train", "validation") for pair in read(split)]
     assert len(set(fingerprints)) == N + 2
-    assert entries[3].name == "aim_real_sr/x2/1.0.0 train, record 3"
+    assert pairs[3].name == "aim_real_sr/x2/1.0.0 train, record 3"
 
 
 # A process of its own: this one may have imported anything.
@@ -163,22 +170,24 @@ COMMAND_AND_READ = """
 import pickle, sys
 sys.modules["cv2"] = None  # which TFDS imports only where it is installed
 import numpy as np
+from realsr_jax.data.sources import PUBLISHED_COUNTS
 from realsr_jax.data.tfds_preparation import prepare
 
-manual_dir, data_dir, entries, result = sys.argv[1:]
-prepare("aim_x3", manual_dir=manual_dir, data_dir=data_dir, published={"aim": 7})
-with open(entries, "rb") as file:
-    pairs = [entry.load() for entry in pickle.load(file)]
+PUBLISHED_COUNTS["aim"] = 7
+manual_dir, data_dir, pairs, result = sys.argv[1:]
+prepare("aim_x3", manual_dir=manual_dir, data_dir=data_dir)
+with open(pairs, "rb") as file:
+    pairs = [pair.load() for pair in pickle.load(file)]
 assert not {"tensorflow", "torch"} & set(sys.modules)
 np.savez(result, *(image for pair in pairs for image in pair))
 """
 
 
 def test_another_process_builds_and_reads_without_tensorflow(aim, tmp_path):
-    entries = build(aim, "x2")("train")
-    (tmp_path / "entries").write_bytes(pickle.dumps(entries))
+    pairs = build(aim, "x2")("train")
+    (tmp_path / "pairs").write_bytes(pickle.dumps(pairs))
     result = tmp_path / "images.npz"
-    paths = [aim.manual_dir, aim.data_dir, tmp_path / "entries", result]
+    paths = [aim.manual_dir, aim.data_dir, tmp_path / "pairs", result]
     command = [sys.executable, "-W", "error", "-c", COMMAND_AND_READ, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -258,8 +267,8 @@ def test_div2k_of_tfds(tmp_path, monkeypatch):
         return pair[0].tobytes()
 
     for split, part in (("train", "train"), ("validation", "valid")):
-        entries = list_tfds(Tfds("div2k/bicubic_x2", split, str(tmp_path)), 2)
-        loaded = sorted((entry.load() for entry in entries), key=key)  # TFDS shuffles
+        pairs = list_tfds(Tfds("div2k/bicubic_x2", split, str(tmp_path)), 2)
+        loaded = sorted((pair.load() for pair in pairs), key=key)  # TFDS shuffles
         for pair, expected in zip(loaded, sorted(written[part].values(), key=key), strict=True):
             np.testing.assert_array_equal(pair[0], expected[0])
             np.testing.assert_array_equal(pair[1], expected[1])
@@ -290,12 +299,12 @@ class BrokenPairs(tfds.core.ShardBasedBuilder, skip_registration=True):
 
 def test_broken_image_is_named(tmp_path):
     BrokenPairs(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    entries = list_tfds(Tfds("broken_pairs", "train", str(tmp_path)), 2)
-    assert entries[1].load()[1].shape == (4, 6, 3)
+    pairs = list_tfds(Tfds("broken_pairs", "train", str(tmp_path)), 2)
+    assert pairs[1].load()[1].shape == (4, 6, 3)
     with pytest.raises(
         ImageError, match=r"train, record 2 \(000002\), hr: not a PNG, JPEG, WebP, TIFF or BMP image$"
     ):
-        entries[2].load()
+        pairs[2].load()
 
 
 class LabelledPhotos(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -318,7 +327,7 @@ def test_data_set_of_another_kind(tmp_path):
 
 
 def test_data_set_in_another_format(aim, tmp_path):
-    folder = prepare("aim_x2", manual_dir=aim.manual_dir, data_dir=tmp_path, published=PUBLISHED).folder
+    folder = prepare("aim_x2", manual_dir=aim.manual_dir, data_dir=tmp_path).folder
     info = folder / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(DataError) as error:

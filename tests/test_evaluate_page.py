@@ -11,10 +11,12 @@ import pytest
 
 from realsr_jax.evaluate import protocols as evaluation
 from realsr_jax.evaluate.protocols import Evaluation, ImageResult, Protocol
+from realsr_jax.images import ImageError
 from realsr_jax.system.files import write_atomically
 from realsr_jax.evaluate.report_page import Pictures, ReportPage, worst_region
 
 BORDER = 8
+TOO_LONG = 70_000
 SIZES = {"plain": (96, 128), '</script><img src=x onerror="boom()">&amp;': (400, 360), "small": (40, 50)}
 NAMES = list(SIZES)
 KINDS = ("bicubic", "sr", "hr")
@@ -60,10 +62,14 @@ def make_report(folder, pictures):
     page = ReportPage(border=BORDER)
     results = []
     for name, shown in zip(NAMES, pictures, strict=False):
-        page.add(name, shown)
         images = [shown.sr, *([] if shown.bicubic is None else [shown.bicubic])]
         figures = [evaluation.score(sr, shown.hr, scale=2, protocol="aim") for sr in images]
         results.append(ImageResult(name, *figures))
+        if shown.hr.shape[1] < TOO_LONG:
+            page.add(results[-1], shown)
+            continue
+        with pytest.raises(ImageError, match="too large for JPEG"):
+            page.add(results[-1], shown)
     results = tuple(results)
     return page.write(folder, Evaluation("a <i>net</i>", Protocol.AIM, 2, BORDER, results, 4))
 
@@ -113,9 +119,25 @@ def test_beyond_webp(tmp_path):
     hr = np.zeros((30, 16400, 3), np.uint8)
     data = data_of(make_report(tmp_path, [Pictures(hr, hr)]))
     assert data["images"][0]["images"]["sr"].startswith("data:image/jpeg;")
-    too_long = np.zeros((20, 70000, 3), np.uint8)
-    with pytest.raises(ValueError, match="too large for JPEG"):
-        ReportPage(border=0).add("long", Pictures(too_long, too_long))
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_pictures_too_large_for_a_page(open_page, tmp_path, others):
+    too_long = np.zeros((30, TOO_LONG, 3), np.uint8)
+    path = make_report(tmp_path, [Pictures(too_long, too_long, too_long), *PICTURES[1 : 1 + others]])
+    assert ["images" in image for image in data_of(path)["images"]] == [False] + [True] * others
+    page = open_page(path)
+    names = "[...document.querySelectorAll('#scores tbody th')].map((cell) => cell.textContent)"
+    assert page.evaluate(names) == NAMES[: 1 + others]
+    assert page.evaluate("document.querySelectorAll('#scores tbody button').length") == others
+    assert page.evaluate("document.querySelector('#scores tbody td').textContent") == "inf"
+    assert page.evaluate("document.getElementById('viewer').hidden") == (others == 0)
+    if others:
+        page.click("#scores tbody tr:nth-child(1)")
+        for index, button in ((1, "next"), (2, "previous"), (1, "previous")):
+            assert page.evaluate("document.getElementById('name').textContent") == NAMES[index]
+            page.click(f"#{button}")
+        assert page.evaluate("document.getElementById('previous').disabled")
 
 
 def test_written_whole_or_not_at_all(tmp_path, monkeypatch):

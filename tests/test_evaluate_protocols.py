@@ -64,6 +64,28 @@ def test_scores_are_those_of_loops(protocol, border):
     assert scores.aim_score == pytest.approx(0.5 * psnr / 50 + 0.5 * (ssim - 0.4) / 0.6)
 
 
+@pytest.mark.parametrize("protocol", ["aim", "benchmark"])
+def test_luma_of_grey_images_is_their_values(protocol):
+    grey = np.repeat(HR[..., :1], 3, axis=-1)
+    restored = np.repeat(SR[..., :1], 3, axis=-1)
+    border = Protocol(protocol).border(2)
+    sr, hr = (image[border:-border, border:-border, :1].astype(np.float64) for image in (restored, grey))
+    scores = score(restored, grey, scale=2, protocol=protocol, is_grey=True)
+    assert scores.psnr_y == pytest.approx(10 * math.log10(255**2 / np.mean((sr - hr) ** 2)))
+    as_rgb = score(restored, grey, scale=2, protocol=protocol)
+    assert as_rgb.psnr_y - scores.psnr_y == pytest.approx(1.32, abs=0.005)
+    assert (scores.psnr_rgb, scores.aim_score) == (as_rgb.psnr_rgb, as_rgb.aim_score)
+    if protocol == "benchmark":
+        assert scores.ssim == pytest.approx(loop_ssim(sr, hr))
+        assert abs(scores.ssim - as_rgb.ssim) > 1e-5
+    else:
+        assert scores.ssim == as_rgb.ssim
+    assert score(grey, grey, scale=2, protocol=protocol, is_grey=True).psnr_y == math.inf
+    coloured = score(SR, grey, scale=2, protocol=protocol, is_grey=True)
+    weighed = SR[border:-border, border:-border] @ (np.array([65.738, 129.057, 25.064]) / 219.859)
+    assert coloured.psnr_y == pytest.approx(10 * math.log10(255**2 / np.mean((weighed - hr[..., 0]) ** 2)))
+
+
 def test_border():
     assert [Protocol.AIM.border(scale) for scale in (2, 3, 4)] == [8, 9, 10]
     assert [Protocol.BENCHMARK.border(scale) for scale in (2, 3, 4)] == [2, 3, 4]
@@ -113,9 +135,9 @@ def test_identical_images():
 @pytest.mark.parametrize(
     ("sr", "hr", "options", "message"),
     [
-        (SR, HR[:30], {}, "HR is 34x30, expected 34x31 or less than 2 pixels more"),
-        (SR[:29], HR, {}, "HR is 34x31, expected 34x29"),
-        (SR[:30], HR, {"scale": 1}, "HR is 34x31, expected 34x30$"),
+        (SR, HR[:30], {}, "HR is 34 x 30, expected 34 x 31 or less than 2 pixels more"),
+        (SR[:29], HR, {}, "HR is 34 x 31, expected 34 x 29"),
+        (SR[:30], HR, {"scale": 1}, "HR is 34 x 31, expected 34 x 30$"),
         (SR, HR, {"border": 11}, "too small: expected at least 33x33, got 31x34"),
         (SR, HR, {"border": -1}, "border must not be negative"),
         (SR, HR, {"protocol": "AIM"}, "'AIM' is not a valid Protocol"),

@@ -241,6 +241,7 @@ PHOTO = golden.photo(6, 8)[None].astype(np.float32)
     ("function", "arguments"),
     [
         (functools.partial(ops.conv2d, edge_padding=True), (PHOTO, random(3, 5, 3, 4))),
+        (ops.conv2d, (random(1, 512, 512, 16), random(3, 3, 16, 16))),  # by minimal filtering on CPUs
         (functools.partial(ops.space_to_depth, block=2), (PHOTO,)),
         (functools.partial(ops.pixel_shuffle, block=2), (random(1, 2, 3, 12),)),
         (ops.dynamic_filter, (PHOTO, random(1, 6, 8, 27))),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from realsr_jax import images
-from realsr_jax.ops import matlab_resize as imresize
+from realsr_jax.ops.matlab_resize import imresize
 
 
 def _kernel(x):

@@ -1,18 +1,24 @@
-"""Convolution by minimal filtering against sums over the taps in float64."""
+"""Convolution by minimal filtering, and what JAX's transformations make of it, against sums over taps in float64."""
+
+import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from realsr_jax import ops
-from realsr_jax.ops import minimal_filtering as winograd
+from realsr_jax.ops import convolution, minimal_filtering
 
 KERNELS = [(3, 3), (1, 5), (5, 1), (5, 5), (1, 3)]
 SIZES = [(16, 16), (13, 22), (4, 5)]
+WAYS = pytest.mark.parametrize("least_work", [0, 2**40], ids=["minimal-filtering", "direct"])
+PADDINGS = pytest.mark.parametrize("edge_padding", [False, True], ids=["zero", "edge"])
 
 
-def _case(kernel_size, size, *, c_in=16, c_out=18):
-    rng = np.random.default_rng(0)
+def _case(kernel_size, size, *, c_in=16, c_out=18, seed=0):
+    rng = np.random.default_rng(seed)
     x = rng.normal(size=(2, *size, c_in)).astype(np.float32)
     kernel = rng.normal(size=(*kernel_size, c_in, c_out)).astype(np.float32)
     return x, kernel, rng.normal(size=(2, *size, c_out)).astype(np.float32)
@@ -38,32 +44,132 @@ def _expected(x, kernel, dy, edge_padding):
     return y, dx, d_kernel
 
 
-@pytest.mark.parametrize("strip_bytes", [winograd._STRIP_BYTES, 40_000], ids=["whole", "strips"])
-@pytest.mark.parametrize("edge_padding", [False, True], ids=["zero", "edge"])
+def _assert_close(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("strip_bytes", [minimal_filtering._STRIP_BYTES, 40_000], ids=["whole", "strips"])
+@PADDINGS
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("kernel_size", KERNELS, ids=str)
 def test_convolution_and_gradients(kernel_size, size, edge_padding, strip_bytes, monkeypatch):
-    monkeypatch.setattr(winograd, "_STRIP_BYTES", strip_bytes)
-    monkeypatch.setattr(winograd, "_LEAST_WORK", 0)
+    monkeypatch.setattr(minimal_filtering, "_STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(minimal_filtering, "_LEAST_WORK", 0)
     x, kernel, dy = _case(kernel_size, size)
-    assert winograd.gradient_pays(x.shape, kernel.shape)
-    y, gradients = jax.vjp(lambda x, k: ops.conv2d(x, k, edge_padding=edge_padding), x, kernel)
-    for found, expected in zip((y, *gradients(dy)), _expected(x, kernel, dy, edge_padding), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert minimal_filtering.pays(x.shape, kernel.shape)
+
+    @jax.jit  # a new function, so that it is lowered with these strips
+    def run(x, kernel, dy):
+        y, gradients = jax.vjp(lambda x, k: ops.conv2d(x, k, edge_padding=edge_padding), x, kernel)
+        return y, *gradients(dy)
+
+    _assert_close(run(x, kernel, dy), _expected(x, kernel, dy, edge_padding))
+
+
+@WAYS
+@PADDINGS
+def test_directional_derivatives(edge_padding, least_work, monkeypatch):
+    monkeypatch.setattr(minimal_filtering, "_LEAST_WORK", least_work)
+    x, kernel, dy = _case((3, 3), (7, 6))
+    dx, d_kernel, _ = _case((3, 3), (7, 6), seed=1)
+
+    def by_taps(x, kernel, dy):
+        return _expected(x, kernel, dy, edge_padding)
+
+    convolve = functools.partial(ops.conv2d, edge_padding=edge_padding)
+    y, (_, tangent) = by_taps(x, kernel, dy)[0], jax.jvp(convolve, (x, kernel), (dx, d_kernel))
+    d_y = by_taps(dx, kernel, dy)[0] + by_taps(x, d_kernel, dy)[0]
+    _assert_close([tangent], [d_y])
+    # The same of the gradient of half the sum of squares, forward and backward over backward.
+    expected = [
+        by_taps(x, d_kernel, y)[1] + by_taps(x, kernel, d_y)[1],
+        by_taps(dx, kernel, y)[2] + by_taps(x, kernel, d_y)[2],
+    ]
+    gradient = jax.grad(lambda x, k: jnp.sum(convolve(x, k) ** 2) / 2, (0, 1))
+    _assert_close(jax.jit(functools.partial(jax.jvp, gradient))((x, kernel), (dx, d_kernel))[1], expected)
+
+    def along(x, kernel):
+        return sum(jnp.vdot(a, b) for a, b in zip(gradient(x, kernel), (dx, d_kernel), strict=True))
+
+    _assert_close(jax.jit(jax.grad(jax.checkpoint(along), (0, 1)))(x, kernel), expected)
+
+
+@WAYS
+@pytest.mark.parametrize("axes", [(0, None), (4, None), (None, 0), (0, 2)], ids=str)
+def test_vmap(axes, least_work, monkeypatch):
+    monkeypatch.setattr(minimal_filtering, "_LEAST_WORK", least_work)
+    cases = [_case((3, 3), (5, 6), seed=seed) for seed in range(3)]
+    arguments = [
+        cases[0][i] if axis is None else np.stack([case[i] for case in cases], axis)
+        for i, axis in enumerate(axes)
+    ]
+    each = [[case[i] if axis is not None else cases[0][i] for i, axis in enumerate(axes)] for case in cases]
+    gradient = jax.grad(lambda x, k, dy: jnp.vdot(ops.conv2d(x, k, edge_padding=True), dy), (0, 1))
+    dy = cases[0][2]
+    expected = [np.stack(found) for found in zip(*(_expected(*one, dy, True) for one in each), strict=True)]
+    _assert_close(
+        [jax.vmap(functools.partial(ops.conv2d, edge_padding=True), axes)(*arguments)], expected[:1]
+    )
+    _assert_close(jax.jit(jax.vmap(gradient, (*axes, None)))(*arguments, dy), expected[1:])
+    # What all share gets the sum of the gradients.
+    total = jax.grad(lambda *a: jnp.vdot(jax.vmap(ops.conv2d, axes)(*a), jnp.stack([dy] * 3)), (0, 1))
+    sums = [_expected(*one, dy, False)[1:] for one in each]
+    for i, axis in enumerate(axes):
+        found, parts = total(*arguments)[i], [gradients[i] for gradients in sums]
+        _assert_close([found], [sum(parts) if axis is None else np.stack(parts, axis)])
+
+
+@pytest.mark.skipif(jax.device_count() < 2, reason="needs several devices")
+@pytest.mark.parametrize("way", ["pmap", "shard_map", "jit"])
+def test_several_devices(way, monkeypatch):
+    monkeypatch.setattr(minimal_filtering, "_LEAST_WORK", 0)
+    x, kernel, dy = _case((3, 3), (9, 8))
+    expected = _expected(x, kernel, dy, False)[2]
+    gradient = jax.grad(lambda kernel, x, dy: jnp.vdot(ops.conv2d(x, kernel), dy))
+    mesh = Mesh(np.array(jax.devices()[:2]), ("n",))
+    cut, whole = PartitionSpec("n"), PartitionSpec()
+    match way:
+        case "pmap":
+            summed = lambda *arguments: jax.lax.psum(gradient(*arguments), "n")  # noqa: E731
+            run = jax.pmap(summed, "n", in_axes=(None, 0, 0), out_axes=None, devices=jax.devices()[:2])
+            x, dy = x[:, None], dy[:, None]
+        case "shard_map":  # sums the gradient of what all devices share
+            run = jax.jit(jax.shard_map(gradient, mesh=mesh, in_specs=(whole, cut, cut), out_specs=whole))
+        case _:
+            run = jax.jit(gradient, in_shardings=[NamedSharding(mesh, spec) for spec in (whole, cut, cut)])
+    _assert_close([run(kernel, x, dy)], [expected])
 
 
 def test_needs_fewer_multiplications():
     x, kernel, _ = _case((3, 3), (32, 32), c_in=64, c_out=64)
     programs = [
         jax.jit(lambda x, k, f=f: f(x, k, edge_padding=False)).lower(x, kernel).compile()
-        for f in (winograd.conv2d, ops._conv2d_directly)
+        for f in (minimal_filtering.convolve, convolution._convolve)
     ]
     flops, directly = (program.cost_analysis()["flops"] for program in programs)
     assert flops < directly / 2
 
 
 def test_other_platforms_convolve_directly(monkeypatch):
-    monkeypatch.setattr(winograd, "_LEAST_WORK", 0)
-    x, kernel, _ = _case((3, 3), (16, 16))
-    program = jax.jit(ops.conv2d).trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
-    assert "stablehlo.convolution" in program and "dot_general" not in program
+    monkeypatch.setattr(minimal_filtering, "_LEAST_WORK", 0)
+    x, kernel, dy = _case((3, 3), (16, 16))
+
+    def run(x, kernel, dy):
+        y, gradients = jax.vjp(ops.conv2d, x, kernel)
+        return y, *gradients(dy)
+
+    def lower(platform):
+        return (
+            jax.jit(lambda *arguments: run(*arguments))
+            .trace(x, kernel, dy)
+            .lower(lowering_platforms=(platform,))
+        )
+
+    assert "stablehlo.convolution" not in lower("cpu").as_text()
+    for name in ("convolve", "input_gradient", "kernel_gradient"):
+        monkeypatch.setattr(
+            minimal_filtering, name, lambda *_, name=name, **__: pytest.fail(f"{name} is traced")
+        )
+    program = lower("cuda").as_text()
+    assert program.count("stablehlo.convolution") == 3 and "dot_general" not in program

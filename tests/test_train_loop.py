@@ -22,8 +22,8 @@ import pytest
 from realsr_jax import images
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
-from realsr_jax.train import loop, run_log as records
-from realsr_jax.train.checkpoints import Progress
+from realsr_jax.train import loop, run_log
+from realsr_jax.train.checkpoints import RunState
 from realsr_jax.train.loop import BadBatchError, train
 from realsr_jax.train.progress_lines import headline_name
 from realsr_jax.train.initial_params import initial_params
@@ -70,7 +70,9 @@ class _Command:
     def __init__(self, folder, workdir, *args, devices=1):
         script = folder / "run.py"
         script.write_text(
-            "from realsr_jax.config import *\nfrom realsr_jax.training_config import *\n\n\n"
+            "from realsr_jax.data.sources import *\nfrom realsr_jax.losses import *\n"
+            "from realsr_jax.models.edsr import *\nfrom realsr_jax.train.optimizers import *\n"
+            "from realsr_jax.train.train_config import *\n\n\n"
             f"def get_config():\n    return {_config(folder)!r}\n"
         )
         environment = os.environ | {
@@ -348,9 +350,9 @@ def test_lack_of_memory_is_explained(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("protocol", ["aim", "benchmark"])
 def test_curves_name_the_score(tmp_path, monkeypatch, protocol):
     names = []
-    monkeypatch.setattr(records, "draw_curves", lambda *_, score_name: names.append(score_name))
+    monkeypatch.setattr(run_log, "draw_curves", lambda *_, score_name: names.append(score_name))
     config = TrainConfig(MODEL, protocol=protocol)
-    kept = records.Records(tmp_path, step=0, epoch=0, score_name=headline_name(config.protocol))
+    kept = run_log.RunLog(tmp_path, step=0, epoch=0, score_name=headline_name(config.protocol))
     kept.plot()
     kept.close()
     assert names == [{"aim": "AIM score", "benchmark": "PSNR-Y (dB)"}[protocol]]
@@ -371,12 +373,12 @@ def test_best_checkpoint_is_kept(folder, tmp_path, monkeypatch):
     from realsr_jax.train import validation
 
     scores = iter([3.0, 9.0, 5.0, 4.0])
-    monkeypatch.setattr(validation.evaluation, "headline", lambda *_: next(scores))
+    monkeypatch.setattr(validation.protocols, "headline", lambda *_: next(scores))
     train(_config(folder, epochs=4), tmp_path / "run", say=lambda _: None)
     kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == [6, 10, 12]
-    progress = Progress(**_left(tmp_path / "run")[2])
-    assert progress == Progress(best_score=9.0, best_epoch=2, ended_epochs=4)
+    run_state = RunState(**_left(tmp_path / "run")[2])
+    assert run_state == RunState(best_score=9.0, best_epoch=2, ended_epochs=4)
     assert json.loads((tmp_path / "run" / "best" / "model.json").read_text())["provenance"]["epoch"] == "2"
 
 

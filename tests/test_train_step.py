@@ -9,10 +9,10 @@ import torch
 
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
-from realsr_jax.convert.detect import detect
+from realsr_jax.convert.detection import detect
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.models import build_model
-from realsr_jax.train.optimizers import make_optimizer, make_schedule
+from realsr_jax.train.optimizers import make_optimizer
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
 from realsr_jax.losses import L1, SSIM, ClipL1, Weighted
 from realsr_jax.train.optimizers import SGD, Adam, Cosine, RMSProp, StepDecay
@@ -40,7 +40,7 @@ def _setup(name):
     options = {
         "loss_fn": make_loss(model, TERMS[str(case["loss"])]),
         "optimizer": make_optimizer(Adam()),
-        "schedule": make_schedule(StepDecay(float(case["lr_rate"])), n_steps=5, steps_per_epoch=1000),
+        "schedule": StepDecay(float(case["lr_rate"])).make(n_steps=5, steps_per_epoch=1000),
     }
     return case, model, to_flax(config, weights), options
 
@@ -187,8 +187,8 @@ def test_bad_batch_changes_nothing_but_the_count(bad):
 def test_published_schedule():
     case = golden.case("schedule")
     decay_at = tuple(map(int, str(case["decay"]).split("-")))
-    schedule = make_schedule(
-        StepDecay(float(case["lr"][0]), decay_at, float(case["gamma"])), n_steps=3000, steps_per_epoch=10
+    schedule = StepDecay(float(case["lr"][0]), decay_at, float(case["gamma"])).make(
+        n_steps=3000, steps_per_epoch=10
     )
     for offset in (0, 9):
         rates = [schedule(10 * epoch + offset) for epoch in range(300)]
@@ -197,7 +197,7 @@ def test_published_schedule():
 
 @pytest.mark.parametrize("warmup", [0, 4])
 def test_cosine(warmup):
-    schedule = make_schedule(Cosine(2.0, warmup, 0.1), n_steps=20, steps_per_epoch=5)
+    schedule = Cosine(2.0, warmup, 0.1).make(n_steps=20, steps_per_epoch=5)
     for step in range(21):
         along = (step - warmup) / (20 - warmup)
         falling = 2 * (0.1 + 0.9 * (1 + np.cos(np.pi * along)) / 2)

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
+from realsr_jax.models import build_model
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
-from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun, bicubic_scale
 from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun, bicubic_scale
 from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles, WholeImage, make_tilings
-from realsr_jax.models import build_model
 
 RUN = ModelRun("weights")
 
@@ -41,6 +41,8 @@ RUN = ModelRun("weights")
         (ModelRun, {"weights": "weights", "tilings": ()}, "tilings is (), expected at least one"),
         (ModelRun, {"weights": "weights", "weight": 0.0}, "weight is 0.0, expected more than 0"),
         (InferenceConfig, {"runs": ()}, "runs is (), expected at least one network"),
+        (InferenceConfig, {"runs": (RUN,), "guided_radius": 0}, "guided_radius is 0, expected at least 1"),
+        (InferenceConfig, {"runs": (RUN,), "guided_eps": 0.0}, "guided_eps is 0.0, expected more than 0"),
         (
             InferenceConfig,
             {"runs": (RUN,), "dtype": "float16"},

@@ -1,4 +1,4 @@
-"""Photos through networks: the model ensemble, operations in bands, transparency, grey and 16 bits."""
+"""Photos through networks: the model ensemble, operations in tiles, transparency, grey and 16 bits."""
 
 import golden
 import jax
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from realsr_jax import images, ops
-from realsr_jax.upscale import photo_upscaling as inference
 from realsr_jax.images import ImageError, Metadata, Photo
-from realsr_jax.upscale.photo_upscaling import BicubicUpscaler, ModelEnsemble, upscale_photo
+from realsr_jax.upscale import photo_upscaling
+from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun
+from realsr_jax.upscale.photo_upscaling import BicubicUpscaler, ModelEnsemble, make_smoothing, upscale_photo
 
 
 class Fixed:
@@ -24,15 +25,17 @@ class Fixed:
         return self.result.astype(np.float32)
 
 
-def average(results, weights, *, lr=None, **options):
+def average(results, shares, *, lr=None, **options):
     lr = np.zeros(results[0].shape, np.uint8) if lr is None else lr
-    return ModelEnsemble([Fixed(result) for result in results], weights, **options)(lr)
+    return ModelEnsemble([Fixed(result) for result in results], shares, **options)(lr)
 
 
-def published_average(results, weights):
+def published_average(results, shares):
     """The published formula before its final rounding."""
-    weights = np.asarray(weights, np.float64)
-    total = sum(image * w / weights.mean() / len(weights) for image, w in zip(results, weights, strict=True))
+    shares = np.asarray(shares, np.float64)
+    total = sum(
+        image * share / shares.mean() / len(shares) for image, share in zip(results, shares, strict=True)
+    )
     return np.clip(total, 0, 255)
 
 
@@ -63,16 +66,16 @@ def test_ties_of_equal_networks_are_exact(count, share):
     np.testing.assert_array_equal(mean[is_tie], exact[is_tie])
 
 
-@pytest.mark.parametrize("weights", [(2, 1, 1), (0.3, 0.9, 0.1), (1, 2, 3, 4)])
-def test_weights_count_by_their_ratio(weights):
-    results = random_results(len(weights))
-    expected = published_average(results, weights)
-    mean = average(results, weights)
+@pytest.mark.parametrize("shares", [(2, 1, 1), (0.3, 0.9, 0.1), (1, 2, 3, 4)])
+def test_shares_count_by_their_ratio(shares):
+    results = random_results(len(shares))
+    expected = published_average(results, shares)
+    mean = average(results, shares)
     np.testing.assert_allclose(mean, expected, atol=1e-4)
     is_tie = np.abs(expected % 1 - 0.5) < 1e-4  # the published float64 does not hit all of them exactly
     np.testing.assert_array_equal(np.rint(mean)[~is_tie], np.round(expected)[~is_tie])
-    scaled = [7 * weight for weight in weights]
-    np.testing.assert_allclose(average(results, scaled), average(results, weights), atol=1e-4)
+    scaled = [7 * share for share in shares]
+    np.testing.assert_allclose(average(results, scaled), average(results, shares), atol=1e-4)
 
 
 def test_each_result_is_clipped_and_rounded_first():
@@ -105,17 +108,17 @@ def test_ensemble_progress_runs_once_from_zero_to_one():
     assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
-# Operations in bands
+# Operations in tiles
 
 
 @pytest.fixture
-def small_bands(monkeypatch):
-    monkeypatch.setattr(inference, "_BLOCK", 16)
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(photo_upscaling, "_TILE", 16)
 
 
 @pytest.mark.parametrize(("height", "scale"), [(1, 2), (3, 3), (15, 2), (16, 3), (17, 2), (32, 2), (43, 3)])
-@pytest.mark.usefixtures("small_bands")
-def test_bicubic_in_bands(height, scale):
+@pytest.mark.usefixtures("small_tiles")
+def test_bicubic_in_tiles(height, scale):
     lr = golden.photo(height, 13)
     shares = []
     sr = BicubicUpscaler(scale)(lr, progress=shares.append)
@@ -128,24 +131,24 @@ def test_bicubic_in_bands(height, scale):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 30), (16, 9), (17, 25), (45, 9)])
-@pytest.mark.usefixtures("small_bands")
-def test_guided_filter_in_bands(shape):
+@pytest.mark.usefixtures("small_tiles")
+def test_guided_filter_in_tiles(shape):
     sr = golden.photo(*shape).astype(np.float32)
     expected = jax.jit(ops.guided_filter)(sr, sr)
-    np.testing.assert_allclose(inference.smooth(sr), expected, atol=2e-2)
+    np.testing.assert_allclose(photo_upscaling.smooth(sr), expected, atol=2e-2)
 
 
 def test_smooth_starts_from_8_bits_as_published():
     sr = golden.photo(20, 24).astype(np.float32) * 1.2 - 20.3
     whole = np.rint(np.clip(sr, 0, 255))
-    np.testing.assert_array_equal(inference.smooth(sr), inference.smooth(whole))
-    assert np.abs(inference.smooth(sr, whole_levels=False) - inference.smooth(sr)).max() > 1e-3
+    np.testing.assert_array_equal(photo_upscaling.smooth(sr), photo_upscaling.smooth(whole))
+    assert np.abs(photo_upscaling.smooth(sr, whole_levels=False) - photo_upscaling.smooth(sr)).max() > 1e-3
 
 
 def test_smooth_leaves_its_input_alone():
     sr = golden.photo(8, 8).astype(np.float32) + 0.25
     before = sr.copy()
-    inference.smooth(sr)
+    photo_upscaling.smooth(sr)
     np.testing.assert_array_equal(sr, before)
 
 
@@ -193,14 +196,25 @@ def test_16_bits_really_are_16_bits():
 def test_smoothing_keeps_16_bits():
     ramp = np.linspace(0, 65535, 24 * 24).round().astype(np.uint16).reshape(24, 24, 1)
     photo = make_photo(np.broadcast_to(ramp, (24, 24, 3)), is_grey=True)
-    result = upscale_photo(photo, BicubicUpscaler(), format="PNG", guided_filter=True)
+    result = upscale_photo(photo, BicubicUpscaler(), format="PNG", smoothing=photo_upscaling.smooth)
     assert len(np.unique(result.rgb)) > 256
+
+
+def test_smoothing_of_a_run():
+    sr = golden.photo(30, 40).astype(np.float32)
+    run = (ModelRun("bicubic"),)
+    assert make_smoothing(InferenceConfig(run)) is None
+    smoothing = make_smoothing(InferenceConfig(run, guided_filter=True, guided_radius=4, guided_eps=300.0))
+    assert smoothing is not None
+    expected = ops.guided_filter(sr, sr, radius=4, eps=300.0)
+    np.testing.assert_allclose(smoothing(sr), expected, atol=2e-2)
+    assert np.abs(expected - photo_upscaling.smooth(sr)).max() > 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 2)])
 def test_tiny_photos(size):
     photo = make_photo(golden.photo(*size), np.full(size, 255, np.uint8))
-    result = upscale_photo(photo, BicubicUpscaler(3), format="PNG", guided_filter=True)
+    result = upscale_photo(photo, BicubicUpscaler(3), format="PNG", smoothing=photo_upscaling.smooth)
     assert result.rgb.shape == (3 * size[0], 3 * size[1], 3)
     assert (result.alpha == 255).all()
 

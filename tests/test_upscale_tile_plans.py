@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles, WholeImage
 from realsr_jax.upscale.tile_plans import make_plan
+from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles, WholeImage
 
 
-def _network(leaf, scale):
-    """Something whose result depends on where a pixel lies within the leaf, as a real network's does."""
-    h, w, _ = leaf.shape
-    enlarged = leaf.repeat(scale, 0).repeat(scale, 1)
+def _network(tile, scale):
+    """Something whose result depends on where a pixel lies within the tile, as a real network's does."""
+    h, w, _ = tile.shape
+    enlarged = tile.repeat(scale, 0).repeat(scale, 1)
     return enlarged * (1 + 0.1 * np.arange(h * scale)[:, None, None]) + np.arange(w * scale)[None, :, None]
 
 
@@ -19,8 +19,8 @@ def _chop(x, scale, chop, shave):
     h, w, _ = x.shape
     hq, wq = (min(max(n // 2 + shave, (n + 1) // 2), n) for n in (h, w))
     quarters = [x[:hq, :wq], x[:hq, w - wq :], x[h - hq :, :wq], x[h - hq :, w - wq :]]
-    is_leaf = h * w < 4 * chop * chop
-    a, b, c, d = (_network(q, scale) if is_leaf else _chop(q, scale, chop, shave) for q in quarters)
+    is_tile = h * w < 4 * chop * chop
+    a, b, c, d = (_network(q, scale) if is_tile else _chop(q, scale, chop, shave) for q in quarters)
     top, left = h * scale // 2, w * scale // 2
     bottom, right = h * scale - top, w * scale - left
     upper = np.concatenate([a[:top, :left], b[:top, b.shape[1] - right :]], axis=1)
@@ -30,16 +30,16 @@ def _chop(x, scale, chop, shave):
 
 def _apply(plan, x, scale, *, mirrored_rows=False):
     h, w, c = x.shape
-    leaf_h, leaf_w = plan.leaf_shape
-    result = np.zeros((max(h, leaf_h) * scale, max(w, leaf_w) * scale, c))
-    row_weights = plan.rows.mirrored_weights if mirrored_rows else plan.rows.weights
-    for i, j in plan.leaves:
+    tile_h, tile_w = plan.tile_shape
+    result = np.zeros((max(h, tile_h) * scale, max(w, tile_w) * scale, c))
+    row_ramps = plan.rows.ramps[int(mirrored_rows)]
+    for i, j in plan.tiles:
         top, left = plan.rows.starts[i], plan.columns.starts[j]
-        leaf = x[top : top + leaf_h, left : left + leaf_w]
-        leaf = np.pad(leaf, ((0, leaf_h - leaf.shape[0]), (0, leaf_w - leaf.shape[1]), (0, 0)))
-        upscaled = _network(leaf[::-1], scale)[::-1] if mirrored_rows else _network(leaf, scale)
-        weights = row_weights[i][:, None, None] * plan.columns.weights[j][None, :, None]
-        result[top * scale :, left * scale :][: leaf_h * scale, : leaf_w * scale] += upscaled * weights
+        tile = x[top : top + tile_h, left : left + tile_w]
+        tile = np.pad(tile, ((0, tile_h - tile.shape[0]), (0, tile_w - tile.shape[1]), (0, 0)))
+        upscaled = _network(tile[::-1], scale)[::-1] if mirrored_rows else _network(tile, scale)
+        ramps = row_ramps[i][:, None, None] * plan.columns.ramps[0, j][None, :, None]
+        result[top * scale :, left * scale :][: tile_h * scale, : tile_w * scale] += upscaled * ramps
     return result[: h * scale, : w * scale]
 
 
@@ -65,28 +65,28 @@ def test_quarter_plan_equals_recursion(mirrored_rows):
 
 
 def test_image_is_quartered_at_least_once():
-    assert len(make_plan(40, 64, scale=2, tiling=QuarterTiles(400, 10)).leaves) == 4
+    assert len(make_plan(40, 64, scale=2, tiling=QuarterTiles(400, 10)).tiles) == 4
 
 
 def test_recursion_without_end_is_refused():
-    with pytest.raises(ValueError, match="shave_size 20 is too large: a 40x40 part"):
+    with pytest.raises(ValueError, match="shave_size 20 is too large: a 40x40 tile"):
         make_plan(200, 200, scale=2, tiling=QuarterTiles(10, 20))
 
 
-def test_uniform_tiles_cover_the_image_with_weights_that_sum_to_one():
+def test_uniform_tiles_cover_the_image_with_ramps_that_sum_to_one():
     rng = np.random.default_rng(2)
     for _ in range(300):
         h, w = (int(n) for n in rng.integers(1, 300, 2))
         scale, size = int(rng.integers(2, 5)), int(rng.integers(8, 60))
         overlap = int(rng.integers(0, size // 2 + 1))
         plan = make_plan(h, w, scale=scale, tiling=UniformTiles(size, overlap))
-        assert plan.leaf_shape == (size, size)
+        assert plan.tile_shape == (size, size)
         for axis, length in ((plan.rows, h), (plan.columns, w)):
             total = np.zeros(max(length, size) * scale)
-            for start, weights in zip(axis.starts, axis.weights, strict=True):
+            for start, ramp in zip(axis.starts, axis.ramps[0], strict=True):
                 assert 0 <= start <= max(length - size, 0)
-                assert weights.min() >= 0
-                total[start * scale : (start + size) * scale] += weights
+                assert ramp.min() >= 0
+                total[start * scale : (start + size) * scale] += ramp
             np.testing.assert_allclose(total[: length * scale], 1, atol=1e-6)
             assert all(b - a <= size - overlap for a, b in zip(axis.starts, axis.starts[1:], strict=False))
 
@@ -100,14 +100,14 @@ def test_outer_quarter_of_the_overlap_is_discarded():
 
 
 def test_no_more_tiles_than_needed():
-    assert len(make_plan(256, 256, scale=2, tiling=UniformTiles(256, 32)).leaves) == 1
-    assert len(make_plan(257, 480, scale=2, tiling=UniformTiles(256, 32)).leaves) == 4
+    assert len(make_plan(256, 256, scale=2, tiling=UniformTiles(256, 32)).tiles) == 1
+    assert len(make_plan(257, 480, scale=2, tiling=UniformTiles(256, 32)).tiles) == 4
     assert make_plan(1, 1, scale=2, tiling=UniformTiles(256, 32)).rows.starts == (0,)
 
 
-def test_whole_image_is_one_leaf():
+def test_whole_image_is_one_tile():
     plan = make_plan(17, 23, scale=3, tiling=WholeImage())
-    assert plan.leaf_shape == (17, 23)
-    assert plan.leaves == [(0, 0)]
-    assert plan.rows.weights.shape == (1, 51)
-    assert (plan.columns.weights == 1).all()
+    assert plan.tile_shape == (17, 23)
+    assert plan.tiles == [(0, 0)]
+    assert plan.rows.ramps.shape == (2, 1, 51)
+    assert (plan.columns.ramps == 1).all()

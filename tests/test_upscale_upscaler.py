@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import realsr_jax
+from realsr_jax.convert.detection import detect
+from realsr_jax.convert.rules import to_flax
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles, WholeImage
-from realsr_jax.convert.detect import detect
-from realsr_jax.convert.rules import to_flax
 from realsr_jax.upscale.upscaler import Upscaler, contribute
 from realsr_jax.weights import save_weights
 
@@ -56,6 +56,30 @@ def test_images_smaller_than_a_tile(shape):
     assert np.isfinite(sr).all()
 
 
+def mirrored_beyond(image, height, width):
+    """The image continued below and right: its last pixel once more, then those before it, and so on."""
+
+    def source(position, length):
+        position %= 2 * length
+        return position if position < length else 2 * length - 1 - position
+
+    result = np.empty((height, width, 3), image.dtype)
+    for y in range(height):
+        for x in range(width):
+            result[y, x] = image[source(y, len(image)), source(x, image.shape[1])]
+    return result
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (13, 32), (31, 20)])
+def test_images_smaller_than_a_tile_are_mirrored(shape):
+    """The network sees what is beyond the border, so that another continuation gives another result."""
+    lr = golden.photo(*shape)
+    whole = _load("edsr_tiny", tilings=(WholeImage(),))
+    expected = whole(mirrored_beyond(lr, 32, 32))
+    sr = _load("edsr_tiny", tilings=(UniformTiles(32, 16),))(lr)
+    np.testing.assert_allclose(sr, expected[: sr.shape[0], : sr.shape[1]], atol=0.001)
+
+
 def test_image_of_a_tile_equals_the_whole_image():
     lr = golden.photo(64, 64)
     tiled = _load("oaddet_small", tilings=(UniformTiles(64, 16),))(lr)
@@ -92,18 +116,18 @@ def test_self_ensemble_with_uniform_tiles_has_no_seams():
 
 @pytest.mark.parametrize("flips_in_sequence", [False, True])
 def test_jit_equals_eager(flips_in_sequence):
-    leaves = jnp.asarray(golden.photo(12, 9), jnp.float32)[None]
+    tiles = jnp.asarray(golden.photo(12, 9), jnp.float32)[None]
     rows, columns = jnp.linspace(0, 1, 48).reshape(2, 1, 24), jnp.linspace(1, 0, 36).reshape(2, 1, 18)
 
-    def run(leaves):
+    def run(tiles):
         def network(x):
             return jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], 3), "linear")
 
         return contribute(
-            network, leaves, rows, columns, self_ensemble=True, flips_in_sequence=flips_in_sequence
+            network, tiles, rows, columns, self_ensemble=True, flips_in_sequence=flips_in_sequence
         )
 
-    np.testing.assert_allclose(jax.jit(run)(leaves), run(leaves), rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(run)(tiles), run(tiles), rtol=1e-5)
 
 
 def test_devices_share_the_tiles(monkeypatch):
@@ -124,15 +148,15 @@ def test_devices_share_the_tiles(monkeypatch):
 def limit_memory(monkeypatch):
     """Makes upscalers fail as JAX does if a device shall run more LR pixels at once than a limit."""
 
-    def limit(pixels):
+    def limit(pixels, message="RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."):
         def make_run(self):
             run = original(self)
 
-            def run_if_it_fits(params, leaves, *weights):
+            def run_if_it_fits(params, tiles, *ramps):
                 at_once = 1 if self._flips_in_sequence or not self._self_ensemble else 8
-                if np.prod(leaves.shape[:3]) // self._n_devices * at_once > pixels:
-                    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
-                return run(params, leaves, *weights)
+                if np.prod(tiles.shape[:3]) // self._n_devices * at_once > pixels:
+                    raise jax.errors.JaxRuntimeError(message)
+                return run(params, tiles, *ramps)
 
             return run_if_it_fits
 
@@ -172,6 +196,19 @@ def test_less_is_done_at_once_where_memory_does_not_suffice(
     assert told == [str(remedy) for remedy in remedies]
 
 
+def test_cudnn_without_memory_is_recognised(limit_memory, caplog):
+    limit_memory(128**2, "INTERNAL: Failed to determine best cudnn convolution algorithm for: ...")
+    _load("edsr_tiny", tilings=[UniformTiles(128, 32)], tile_batch=2)(golden.photo(90, 90))
+    assert [record.args[0] for record in caplog.records if record.name == "realsr_jax"] == ["tile_batch 1"]
+
+
+def test_other_errors_of_the_device_are_not_about_memory(limit_memory, caplog):
+    limit_memory(128**2, "INTERNAL: it broke")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="it broke"):
+        _load("edsr_tiny", tilings=[UniformTiles(128, 32)], tile_batch=2)(golden.photo(90, 90))
+    assert not [record for record in caplog.records if record.name == "realsr_jax"]
+
+
 def test_too_little_memory_for_anything(limit_memory):
     limit_memory(0)
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
@@ -184,7 +221,7 @@ def test_twenty_sizes_compile_once(caplog):
         for i in range(20):
             upscaler(golden.photo(20 + 7 * i, 90 - 3 * i))
     compiled = [r.getMessage() for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
-    assert len([message for message in compiled if "upscale_leaves" in message]) == 1, compiled
+    assert len([message for message in compiled if "upscale_tiles" in message]) == 1, compiled
 
 
 def test_float_input_and_progress():

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsr_jax.wash.contact_sheet import Entry, write_sheet
+from realsr_jax.wash.contact_sheet import SheetEntry, write_sheet
+from realsr_jax.wash.verdict import Verdict
 
 HOSTILE = '</script><img src=x onerror="boom()">&amp; \'"`${boom()}\\ <!-- süß 日本 \U0001f408.png'
 KINDS = ("lr", "hr", "difference")
@@ -36,13 +37,11 @@ def make_entry(name, severity, *, seed=0, **changes):
     pictures = {kind: golden.photo(HEIGHT, WIDTH, seed=3 * seed + index) for index, kind in enumerate(KINDS)}
     fields = {
         "name": name,
-        "is_clean": severity <= 1,
-        "reason": "" if severity <= 1 else "shift <1.32> px (limit 0.60)",
-        "severity": severity,
+        "verdict": Verdict(severity <= 1, "shift", "shift <1.32> px (limit 0.60)", severity, frozenset()),
         "figures": {"shift": "0.12, -0.31 px", "<i>7</i>": "&lt;"},
         "shifts": SHIFTS,
     }
-    return Entry(**(fields | pictures | changes))
+    return SheetEntry(**(fields | pictures | changes))
 
 
 ENTRIES = [make_entry(name, severity, seed=seed) for seed, (name, severity) in enumerate(SHOWN.items())]
@@ -118,7 +117,7 @@ def test_nothing_to_show(tmp_path):
         ),
         ({"entries": [make_entry("a.png", 0.5, hr=np.zeros((60, 80, 3)))]}, "'a.png': .*uint8"),
         ({"entries": [make_entry("a.png", 0.5, shifts=np.zeros((4, 4)))]}, r"'a.png': .*\[n, 5\]"),
-        ({"entries": [make_entry("a.png", math.nan, is_clean=True)]}, "'a.png': .*NaN"),
+        ({"entries": [make_entry("a.png", math.nan, verdict=Verdict(True, "", "", math.nan, frozenset()))]}, "'a.png': .*NaN"),
     ],
 )
 def test_contradictions(tmp_path, changes, message):
@@ -142,7 +141,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_needs_neither_jax_nor_opencv():
-    script = "import sys, realsr_jax.wash.sheet; sys.exit(bool({'jax', 'cv2'} & set(sys.modules)))"
+    script = "import sys, realsr_jax.wash.contact_sheet; sys.exit(bool({'jax', 'cv2'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from realsr_jax.wash.figures import Figures
-from realsr_jax.wash.journal import Journal, Pair, Record
+from realsr_jax.wash.journal import Journal, Record
 from realsr_jax.wash.tables import choose_shown, summarise, write_results
 from realsr_jax.wash.verdict import WORST, Limits, judge, judge_all
 
@@ -31,12 +31,14 @@ def record(name, seed=None, **changed):
         name=name,
         lr=f"lr/{name}",
         hr=f"hr/{name}",
-        lr_size=(10, 10),
-        hr_size=(20, 20),
+        lr_width=10,
+        lr_height=11,
+        hr_width=20,
+        hr_height=22,
         figures=figures(**changed),
         lr_hash=f"l{name}",
         hr_hash=f"h{name}",
-        thumbnail=random.integers(0, 256, 256, np.uint8).tobytes(),
+        thumbnail=random.integers(0, 256, 256, np.uint8).tobytes().hex(),
     )
 
 
@@ -122,7 +124,7 @@ def test_alike_thumbnails():
     flat = [np.full(256, 200, np.uint8) + random.integers(0, 2, 256).astype(np.uint8) for _ in range(2)]
     pictures = [thumbnail.astype(np.uint8), near, *flat, random.integers(0, 256, 256).astype(np.uint8)]
     records = [
-        dataclasses.replace(record(str(number)), thumbnail=picture.tobytes(), lr_hash=str(number))
+        dataclasses.replace(record(str(number)), thumbnail=picture.tobytes().hex(), lr_hash=str(number))
         for number, picture in enumerate(pictures)
     ]
     assert [v.fault == "duplicate" for v in judge_all(records, Limits())] == [
@@ -179,39 +181,35 @@ def pair(folder, name):
     paths = [folder / f"{side}{name}" for side in ("l", "h")]
     for path in paths:
         path.write_bytes(b"x")
-    return Pair(name, *paths)
+    return Record(name, *map(str, paths))
 
 
 def known(path, pairs, scale):
-    journal = Journal(path, pairs, scale)
-    journal.close()
-    return set(journal.records)
+    with Journal(path, pairs, scale) as journal:
+        return set(journal.records)
 
 
 def test_journal_goes_on_after_a_kill(tmp_path):
     pairs = [pair(tmp_path, name) for name in "abc"]
-    journal = Journal(tmp_path / "j", pairs, 2)
     first, second = record("a", uncertainty=math.nan), record("b")
-    journal.add(first)
-    journal.add(second)
-    journal.close()
+    with Journal(tmp_path / "j", pairs, 2) as journal:
+        journal.add(first)
+        journal.add(second)
     with (tmp_path / "j").open("a") as file:
         file.write('{"record": {"name": "c", "lr"')  # a kill in the middle of a line
-    again = Journal(tmp_path / "j", pairs, 2)
-    assert set(again.records) == {"a", "b"}
-    assert again.records["b"] == second
-    assert math.isnan(again.records["a"].figures.uncertainty)
-    again.add(record("c"))
-    again.close()
+    with Journal(tmp_path / "j", pairs, 2) as again:
+        assert set(again.records) == {"a", "b"}
+        assert again.records["b"] == second
+        assert math.isnan(again.records["a"].figures.uncertainty)
+        again.add(record("c"))
     assert known(tmp_path / "j", pairs, 2) == {"a", "b", "c"}
 
 
 def test_journal_forgets_what_has_changed(tmp_path):
     pairs = [pair(tmp_path, name) for name in "ab"]
-    journal = Journal(tmp_path / "j", pairs, 2)
-    journal.add(record("a"))
-    journal.add(record("b"))
-    journal.close()
+    with Journal(tmp_path / "j", pairs, 2) as journal:
+        journal.add(record("a"))
+        journal.add(record("b"))
     (tmp_path / "ha").write_bytes(b"other")
     assert known(tmp_path / "j", pairs, 2) == {"b"}
     assert not known(tmp_path / "j", pairs, 3)

@@ -68,7 +68,7 @@ def count_flops(case: Case) -> float:
             plans = [
                 make_plan(*case.size, scale=case.model_config.scale, tiling=tiling) for tiling in tilings
             ]
-            pixels = sum(len(plan.leaves) * plan.leaf_shape[0] * plan.leaf_shape[1] for plan in plans)
+            pixels = sum(len(plan.tiles) * plan.tile_shape[0] * plan.tile_shape[1] for plan in plans)
             return pixels * (_FLIPS if self_ensemble else 1) * each
 
 

@@ -21,8 +21,7 @@ from realsr_jax.system.errors import UsageError
 from realsr_jax.system.files import write_atomically
 from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
 from realsr_jax.system.terminal import complain, say
-from realsr_jax.upscale.inference_config import InferenceConfig, bicubic_scale
-from realsr_jax.weights import read_description
+from realsr_jax.upscale.inference_config import InferenceConfig
 
 if TYPE_CHECKING:
     from realsr_jax.evaluate.image_pairs import ImagePair
@@ -37,16 +36,22 @@ def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
     table.section(
         "Files (files and folders, comma-separated; matched by name, less endings such as _HR, _LR, _SR, x2)"
     )
-    table.texts("hr", "PATHS", "true images; what they have beyond a multiple of the scale is cut off, below and right")
-    table.texts("lr", "PATHS", "small images: what the network upscales; beside --sr, for the bicubic baseline")
+    table.texts(
+        "hr",
+        "PATHS",
+        "true images; what they have beyond a multiple of the scale is cut off, below and right",
+    )
+    table.texts(
+        "lr", "PATHS", "small images: what the network upscales; beside --sr, for the bicubic baseline"
+    )
     table.texts("sr", "PATHS", "restored images, in place of a network")
     table.whole("scale", "beside --sr without --lr: the factor between LR and HR", least=1)
     table.section("Scores (on 8-bit values; 16 bits are rounded, transparency is ignored)")
     table.choice(
         "protocol",
         ("aim", "benchmark"),
-        "aim: SSIM of RGB, a border of scale + 6 pixels is left out, the AIM score decides; benchmark, as for "
-        "Set5: SSIM of the luma, a border of scale, PSNR-Y decides. The luma of HR stored in grey is its values",
+        "aim: SSIM of RGB, a border of scale + 6 pixels is left out, the AIM score decides; benchmark, as "
+        "for Set5: SSIM of the luma, a border of scale, PSNR-Y decides (of grey HR, the luma is its values)",
         "aim",
     )
     table.whole("border", "leave out N pixels on each side instead", least=0)
@@ -55,8 +60,8 @@ def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
     table.text(
         "report",
         "DIR",
-        "index.html with figures and pictures, about 1 MB a megapixel: before/after slider, zoom on the region of "
-        "the greatest error; one file, to be opened from anywhere",
+        "index.html with figures and pictures, about 1 MB a megapixel: before/after slider, zoom on the "
+        "region of the greatest error; one file, to be opened from anywhere",
     )
     define_inference_flags(table)
 
@@ -81,7 +86,8 @@ def _main(values: flags.FlagValues) -> int:
     done, problems = score_pairs(matched.pairs, plan, upscale=upscale, interpolate=interpolate, page=page)
     problems = [*matched.problems, *problems]
     if json_path is not None:
-        write_atomically(json_path, _to_json(done, problems))
+        document = done.as_json() | {"problems": problems}
+        write_atomically(json_path, json.dumps(document, indent=2, allow_nan=False) + "\n")
     if page is not None and report is not None and done.results:
         say(f"report: {page.write(report, done)}")
     return 1 if problems else 0
@@ -120,9 +126,7 @@ def _make_plan(
     from realsr_jax.evaluate.scoring import scale_of_results
 
     if config is not None:
-        first = config.runs[0].weights
-        scale = bicubic_scale(first) or read_description(first).scale
-        subject = ",".join(run.weights for run in config.runs)
+        scale, subject = config.runs[0].scale, ",".join(run.weights for run in config.runs)
     else:
         scale = scale_of_results(pairs) if values.scale is None and "lr" in inputs else values.scale
         subject = ",".join(inputs["sr"])
@@ -142,7 +146,12 @@ def _load(
     """Returns what makes SR of LR, if there is a network, and what interpolates."""
     with ended_by_interrupt(_NAME):
         start_jax()
-        from realsr_jax.upscale.photo_upscaling import BicubicUpscaler, load_inference, make_smoothing, upscale_photo
+        from realsr_jax.upscale.photo_upscaling import (
+            BicubicUpscaler,
+            load_inference,
+            make_smoothing,
+            upscale_photo,
+        )
 
         assert plan.scale is not None
         interpolate = functools.partial(upscale_photo, upscaler=BicubicUpscaler(plan.scale), format="PNG")
@@ -150,26 +159,8 @@ def _load(
             return None, interpolate
         upscaler = load_inference(config, tile_batch=tile_batch)
     return functools.partial(
-        upscale_photo, upscaler=upscaler, format="PNG", smooth=make_smoothing(config)
+        upscale_photo, upscaler=upscaler, format="PNG", smoothing=make_smoothing(config)
     ), interpolate
-
-
-def _to_json(done: "Evaluation", problems: Sequence[str]) -> str:
-    from realsr_jax.evaluate.protocols import as_json
-
-    document = {
-        "subject": done.subject,
-        "protocol": done.protocol,
-        "scale": done.scale,
-        "border": done.border,
-        "ssim_of": done.protocol.ssim_of,
-        "n_images": done.n_images,
-        "n_scored": len(done.results),
-        "means": {name: as_json(scores) for name, scores in done.means().items()},
-        "images": [result.as_json() for result in done.results],
-        "problems": list(problems),
-    }
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
 def run(argv: Sequence[str] | None = None) -> int:

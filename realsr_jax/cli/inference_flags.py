@@ -1,33 +1,24 @@
 """Flags that say which networks run and how, and the configuration they make."""
 
 import dataclasses
-import importlib
-import importlib.machinery
-import importlib.util
 import math
-import os
-import re
-import types
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from absl import flags
 
 from realsr_jax.cli.command import FlagTable, read_paths
+from realsr_jax.cli.config_files import load_config
 from realsr_jax.system.errors import UsageError
-from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun, bicubic_scale
+from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun
 from realsr_jax.upscale.tilings import Tiling, make_tilings
-from realsr_jax.weights import read_description
 
-_CONFIG_DECIDES = (
-    "tile_size",
-    "tile_overlap",
-    "chop_size",
-    "shave_size",
-    "self_ensemble",
-    "ensemble_weights",
-)
+_SIZES: Final = ("tile_size", "tile_overlap", "chop_size", "shave_size")
+
+_CONFIG_DECIDES: Final = (*_SIZES, "self_ensemble", "ensemble_weights")
 """Flags that cannot stand beside --config, which says as much for each network."""
+
+_WHOLE_RUN: Final = ("round_each", "guided_filter", "guided_radius", "guided_eps", "dtype")
+"""Flags of the names of fields in `InferenceConfig`."""
 
 
 def define_inference_flags(table: FlagTable) -> None:
@@ -36,13 +27,15 @@ def define_inference_flags(table: FlagTable) -> None:
     table.texts(
         "weights",
         "DIRS",
-        "'default', the network that comes with the package; or a weights directory made by realsr-convert, or "
-        "the directory of a training run; several, comma-separated, are averaged; 'bicubic' is plain "
+        "'default', the network that comes with the package; or a weights directory made by realsr-convert, "
+        "or the directory of a training run; several, comma-separated, are averaged; 'bicubic' is plain "
         "interpolation by 2, as a baseline ('bicubic_x4' by 4)",
     )
     table.texts("ensemble_weights", "W", "how much each of several networks counts, such as 2,1,1 (equal)")
     table.switch(
-        "round_each", "average several networks' results in float, not rounded to 8 bits first as published", True
+        "round_each",
+        "average several networks' results in float, not rounded to 8 bits first as published",
+        True,
     )
     table.switch("self_ensemble", "average over the eight flips and transposes: better, 8 times slower")
     table.choice(
@@ -64,9 +57,11 @@ def define_inference_flags(table: FlagTable) -> None:
     table.texts("tile_size", "N", "side of uniform tiles (256); 0 runs the whole image in one pass")
     table.texts("tile_overlap", "N", "what neighbouring tiles share, blended (32)")
     table.texts(
-        "chop_size", "N", "the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10"
+        "chop_size",
+        "N",
+        "the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10",
     )
-    table.texts("shave_size", "N", "by how much quarters reach past the half (80)")
+    table.texts("shave_size", "N", "by how much tiles of that reach past the half (80)")
     table.whole("tile_batch", "tiles that a device runs at once (1 on CPUs, 4 on accelerators)", least=1)
 
 
@@ -77,27 +72,27 @@ def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
         UsageError: if the flags contradict each other, or name what does not exist or fit together.
     """
     try:
-        config = _from_config(values) if values.config is not None else _from_flags(values)
-    except UsageError:
-        raise
+        config = InferenceConfig(_runs(values)) if values.config is None else _from_config(values)
+        given = {name: values[name].value for name in _WHOLE_RUN if values[name].present}
+        config = dataclasses.replace(config, **given)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    scales: list[int] = []
+    scales: dict[str, int] = {}
     problems: list[str] = []
     for run in config.runs:
         try:
-            scales.append(bicubic_scale(run.weights) or read_description(run.weights).scale)
+            scales[run.weights] = run.scale
         except ValueError as error:
             problems.append(str(error))
     if problems:
         raise UsageError("; ".join(problems))
-    if len(set(scales)) > 1:
-        parts = (f"{run.weights} by {scale}" for run, scale in zip(config.runs, scales, strict=True))
-        raise UsageError(f"networks of different scales cannot be averaged: {', '.join(parts)}")
+    if len(set(scales.values())) > 1:
+        differing = ", ".join(f"{weights} by {scale}" for weights, scale in scales.items())
+        raise UsageError(f"networks of different scales cannot be averaged: {differing}")
     return config
 
 
-def _from_flags(values: flags.FlagValues) -> InferenceConfig:
+def _runs(values: flags.FlagValues) -> tuple[ModelRun, ...]:
     directories = read_paths(values, "weights") or ["default"]
     for directory in directories:
         if directories.count(directory) > 1:
@@ -110,22 +105,14 @@ def _from_flags(values: flags.FlagValues) -> InferenceConfig:
     if not all(0 < share < math.inf for share in shares):
         raise UsageError(f"{_shown(values, 'ensemble_weights')}: expected numbers above 0")
     tilings = _tilings(values)
-    return InferenceConfig(
-        runs=tuple(
-            ModelRun(directory, tilings, values.self_ensemble, share)
-            for directory, share in zip(directories, shares, strict=True)
-        ),
-        round_each=values.round_each,
-        guided_filter=values.guided_filter,
-        guided_radius=values.guided_radius,
-        guided_eps=values.guided_eps,
-        dtype=values.dtype,
+    return tuple(
+        ModelRun(directory, tilings, values.self_ensemble, share)
+        for directory, share in zip(directories, shares, strict=True)
     )
 
 
 def _tilings(values: flags.FlagValues) -> tuple[Tiling, ...]:
-    names = ("tile_size", "tile_overlap", "chop_size", "shave_size")
-    sizes = {name: _numbers(values, name, int) for name in names if values[name].value is not None}
+    sizes = {name: _numbers(values, name, int) for name in _SIZES if values[name].value is not None}
     if "tile_size" in sizes:
         sizes["tile_size"] = tuple(size or None for size in sizes["tile_size"])
     try:
@@ -164,41 +151,7 @@ def _from_config(values: flags.FlagValues) -> InferenceConfig:
                 f"--config={values.config} needs {len(config.runs)}, "
                 f"in place of {', '.join(run.weights for run in config.runs)}"
             )
-        runs = zip(config.runs, directories, strict=True)
-        config = dataclasses.replace(
-            config, runs=tuple(dataclasses.replace(run, weights=weights) for run, weights in runs)
-        )
-    names = ("round_each", "guided_filter", "guided_radius", "guided_eps", "dtype")
-    given = {name: values[name].value for name in names if values[name].present}
-    return dataclasses.replace(config, **given)
-
-
-def load_config(name: str) -> Any:
-    """Returns what ``get_config()`` of a configuration gives.
-
-    Args:
-        name: a bundled configuration's name, or the path of a Python file.
-
-    Raises:
-        UsageError: if there is none, or it fails.
-    """
-    bundled = Path(str(importlib.util.find_spec("realsr_jax.configs").origin)).parent  # pyright: ignore[reportOptionalMemberAccess]
-    is_bundled = re.fullmatch(r"[a-z]\w*", name) and (bundled / f"{name}.py").is_file()
-    path = Path(os.path.expanduser(name))
-    if not is_bundled and not path.is_file():
-        names = ", ".join(sorted(file.stem for file in bundled.glob("[!_]*.py")))
-        raise UsageError(f"--config={name}: no such file, nor one of the bundled configurations: {names}")
-    try:
-        module = importlib.import_module(f"realsr_jax.configs.{name}") if is_bundled else _run_file(path)
-        return module.get_config()
-    except Exception as error:  # a user's file can fail in any way
-        raise UsageError(f"--config={name}: {type(error).__name__}: {error}") from error
-
-
-def _run_file(path: Path) -> types.ModuleType:
-    """Returns the module that a Python file makes, whatever its suffix."""
-    loader = importlib.machinery.SourceFileLoader(f"realsr_jax_config_{path.stem}", str(path))
-    module = types.ModuleType(loader.name)
-    module.__file__ = str(path)
-    loader.exec_module(module)
-    return module
+        pairs = zip(config.runs, directories, strict=True)
+        runs = tuple(dataclasses.replace(run, weights=weights) for run, weights in pairs)
+        config = dataclasses.replace(config, runs=runs)
+    return config

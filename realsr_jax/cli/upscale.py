@@ -1,4 +1,4 @@
-"""realsr-upscale: upscales photos; colours, transparency, 16 bits, EXIF, colour profile and resolution are kept.
+"""realsr-upscale: upscales photos; transparency, 16 bits, EXIF, colour profile and resolution are kept.
 
   realsr-upscale --input=photos/ --output=out/
   realsr-upscale -i photo.jpg -o large.png --weights=weights/edsr --self_ensemble
@@ -19,15 +19,7 @@ from realsr_jax.cli import command
 from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags
 from realsr_jax.system.jax_startup import profiled
 
-_FORMATS: Final = {
-    "png": "PNG",
-    "jpg": "JPEG",
-    "jpeg": "JPEG",
-    "webp": "WEBP",
-    "tif": "TIFF",
-    "tiff": "TIFF",
-    "bmp": "BMP",
-}
+_FORMATS: Final = ("bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 
 
 def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
@@ -40,11 +32,15 @@ def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
         "its own: -i '\"a,b.jpg\"')",
         short="i",
     )
-    table.text("output", "PATH", "a folder, where results keep their names; or a file, for one input file", short="o")
+    table.text(
+        "output", "PATH", "a folder, where results keep their names; or a file, for one input file", short="o"
+    )
     table.switch("recursive", "also folders inside folders; the results mirror them")
     table.switch("skip_existing", "leave out photos whose result exists: resumes an interrupted folder")
-    table.choice("format", sorted(_FORMATS), "png, jpg, webp, tiff or bmp; by default the input's")
-    table.text("suffix", "TEXT", "added to the results' names, as in photo_x2.png for --suffix=_x2", default="")
+    table.choice("format", _FORMATS, "png, jpg, webp, tiff or bmp; by default the input's")
+    table.text(
+        "suffix", "TEXT", "added to the results' names, as in photo_x2.png for --suffix=_x2", default=""
+    )
     table.whole("quality", "of JPEG and WebP, 1 to 100 (95)", 95, 1, 100)
     table.text("profile", "DIR", "write a profile of the run, for TensorBoard or xprof, into a folder")
     define_inference_flags(table)
@@ -58,13 +54,13 @@ def _main(values: flags.FlagValues) -> int:
     )
     config = read_inference_flags(values)
 
-    from realsr_jax.upscale.photo_files import plan_jobs, run_jobs
+    from realsr_jax.images.photo_jobs import plan_jobs
+    from realsr_jax.upscale.photo_files import run_jobs
 
     jobs = plan_jobs(
         command.read_paths(values, "input"),
         Path(os.path.expanduser(values.output)),
         recursive=values.recursive,
-        format=None if values.format is None else _FORMATS[values.format],
         extension=None if values.format is None else f".{values.format}",
         suffix=values.suffix,
         skip_existing=values.skip_existing,

@@ -95,7 +95,9 @@ def make_batches(
             f"patch_size is {patch_size}, but an image has {pairs.sizes.min() * pairs.scale} pixels"
         )
     share = batch_size // process_count
-    number_of = functools.partial(_sample_number, share=share, process=process_index, n_processes=process_count)
+    number_of = functools.partial(
+        _sample_number, share=share, process=process_index, n_processes=process_count
+    )
     sample = functools.partial(make_sample, pairs, patch_size=patch_size, seed=seed, augment=augment)
     dataset = grain.MapDataset.range(_ENDLESS).map(number_of).map(sample).batch(share)[start:]
     batches = dataset.to_iter_dataset(grain.ReadOptions(read_threads, max(_BATCHES_AHEAD, read_threads)))

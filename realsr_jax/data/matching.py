@@ -96,7 +96,9 @@ def match_files(
             problems.append(f"{image.path}: both {nearest[0]} and {nearest[1]} match it by name; rename one")
         elif nearest and nearest[0] in owners:
             owner = owners[nearest[0]]
-            problems.append(f"{image.path}: {nearest[0]}, which matches it by name, is already {owner}'s; rename one")
+            problems.append(
+                f"{image.path}: {nearest[0]}, which matches it by name, is already {owner}'s; rename one"
+            )
         elif nearest:
             owners[nearest[0]] = image.path
         else:

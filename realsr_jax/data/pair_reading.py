@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.images import ImageError, read_photo
+from realsr_jax.ops.matlab_resize import imresize
 
 _SHOWN: Final = 20
 

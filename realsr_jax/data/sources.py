@@ -84,7 +84,11 @@ class PairFolder(Source):
         """See `Source.list_pairs`."""
         lr, hr = find_keyed(self.lr, "LR images"), find_keyed(self.hr, "HR images")
         pairs, problems = match_pairs(lr, hr, self.clean_list)
-        read = partial(unread_pair, read_reduced, scale=scale) if self.reduce_lr else partial(unread_pair, read_pair)
+        read = (
+            partial(unread_pair, read_reduced, scale=scale)
+            if self.reduce_lr
+            else partial(unread_pair, read_pair)
+        )
         return [read(*pair) for pair in pairs], problems
 
 

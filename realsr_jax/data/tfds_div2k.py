@@ -4,27 +4,29 @@ TFDS has a builder of this name, which needs TensorFlow; this one, which ``reals
 same pairs to the same place and is not registered.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
 import tensorflow_datasets as tfds
 
-from realsr_jax.data.pair_reading import DataError, unread_pair, read_pair
-from realsr_jax.data.tfds_pair_builder import PairBuilder, PairConfig, StoredPair, missing_images
-from realsr_jax.data.sources import find_div2k, published_div2k_paths
+from realsr_jax.data.pair_reading import read_pair, unread_pair
+from realsr_jax.data.sources import PUBLISHED_COUNTS, find_div2k, published_div2k_paths
+from realsr_jax.data.tfds_pair_builder import PairBuilder, StoredPair, incomplete, missing_images
 
 _HOMEPAGE: Final = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 _SPLITS: Final = {"train": ("train", 1), "validation": ("valid", 801)}
 """What a split is called in the names of the published files, and its first image."""
 
 
-class Div2k(PairBuilder, skip_registration=True):
+class Div2kBuilder(PairBuilder, skip_registration=True):
     """Photos and what MATLAB's bicubic rule makes of them.
 
     Features: ``lr`` and ``hr``, PNG files of uint8 [h, w, 3] and [h * scale, w * scale, 3], and ``name``,
     such as "0001". Pairs are in the order of their names.
+
+    Unpack DIV2K_train_HR.zip, DIV2K_train_LR_bicubic_X2.zip (X3, X4), DIV2K_valid_HR.zip and
+    DIV2K_valid_LR_bicubic_X2.zip in the manual directory or its folder DIV2K.
 
     Source: E. Agustsson and R. Timofte, "NTIRE 2017 Challenge on Single Image Super-Resolution", 2017.
     """
@@ -32,45 +34,34 @@ class Div2k(PairBuilder, skip_registration=True):
     name = "div2k"
     VERSION = tfds.core.Version("2.0.0")  # that of TFDS's builder
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
-        PairConfig(name=f"bicubic_x{scale}", description=f"LR images reduced by {scale}.", scale=scale)
+        tfds.core.BuilderConfig(name=f"bicubic_x{scale}", description=f"LR images reduced by {scale}.")
         for scale in (2, 3, 4)
     ]
     DESCRIPTION = "DIV2K: photos of 2K resolution and bicubic LR images."
     HOMEPAGE = _HOMEPAGE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
-    Unpack DIV2K_train_HR.zip, DIV2K_train_LR_bicubic_X2.zip (X3, X4), DIV2K_valid_HR.zip and
-    DIV2K_valid_LR_bicubic_X2.zip in the manual directory or its folder DIV2K. They are at
-    {_HOMEPAGE}
-    """
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"{__doc__} {_HOMEPAGE}"
 
-    def expected_counts(self, published: Mapping[str, int]) -> dict[str, int]:
+    def expected_counts(self) -> dict[str, int]:
         """Returns the number of pairs of both splits; see `PairBuilder.expected_counts`."""
-        return {split: published[f"div2k_{split}"] for split in _SPLITS}
+        return {split: PUBLISHED_COUNTS[f"div2k_{split}"] for split in _SPLITS}
 
-    def list_splits(self, manual_dir: Path, published: Mapping[str, int]) -> dict[str, list[StoredPair]]:
+    def list_splits(self, manual_dir: Path) -> dict[str, list[StoredPair]]:
         """Lists the pairs; see `PairBuilder.list_splits`."""
         paths_of = find_div2k(manual_dir, self.scale) or partial(
             published_div2k_paths, manual_dir, self.scale
         )
         splits, problems = {}, []
-        for split, count in self.expected_counts(published).items():
+        for split, count in self.expected_counts().items():
             part, first = _SPLITS[split]
             pairs = {f"{number:04}": paths_of(number) for number in range(first, first + count)}
             archives = (f"DIV2K_{part}_LR_bicubic_X{self.scale}.zip", f"DIV2K_{part}_HR.zip")
             for side, archive in enumerate(archives):
-                problems += _missing({name: paths[side] for name, paths in pairs.items()}, archive)
+                missing = [name for name, paths in pairs.items() if not paths[side].is_file()]
+                folder = paths_of(first)[side].parent
+                problems += missing_images(folder, missing, count, f"its images are in {_HOMEPAGE}{archive}")
             splits[split] = [
                 StoredPair(name, unread_pair(read_pair, lr, hr), lr, hr) for name, (lr, hr) in pairs.items()
             ]
         if problems:
-            raise DataError(f"{manual_dir}: incomplete, so the data set cannot be built:", problems)
+            raise incomplete(manual_dir, problems)
         return splits
-
-
-def _missing(paths: Mapping[str, Path], archive: str) -> list[str]:
-    """Returns a line if some of the images, given by name, are missing."""
-    missing = [name for name, path in paths.items() if not path.is_file()]
-    if not missing:
-        return []
-    folder = paths[missing[0]].parent
-    return [missing_images(folder, missing, len(paths), otherwise=f"its images are in {_HOMEPAGE}{archive}")]

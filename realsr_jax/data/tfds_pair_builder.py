@@ -1,35 +1,31 @@
 """What TFDS data sets of image pairs share: records, and how they are built without TensorFlow.
 
 A data set is written to a folder beside its place, shard after shard, and renamed when it is complete. Each
-shard holds pairs that were decoded and checked just before. What is finished stays for the next start.
+shard holds pairs that were decoded and checked just before. What is finished stays for the next start: until the
+data set is complete, shards are named by what they are made of.
 """
 
 import functools
 import hashlib
-import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from realsr_jax.system.processes import in_threads
 from realsr_jax.data.pair_loading import load_pair
 from realsr_jax.data.pair_reading import DataError, UnreadPair
-from realsr_jax.data.sources import PUBLISHED_COUNTS
-from realsr_jax.system.errors import first_line
-from realsr_jax.system.files import write_atomically
+from realsr_jax.data.tfds_names import scale_of
 from realsr_jax.images import Metadata, encode
+from realsr_jax.system.errors import first_line
+from realsr_jax.system.files import replacing_file
+from realsr_jax.system.processes import in_threads
 
 _PAIRS_PER_SHARD: Final = 100
-_FINISHED: Final = "finished.json"
 _SHOWN_RUNS: Final = 12
 
 Example = dict[str, str | bytes]
@@ -42,26 +38,15 @@ class StoredPair:
 
     Attributes:
         name: in the record; unique in its split.
-        entry: what checks it.
+        unread: what checks it.
         lr: the file that is stored as it is.
-        hr: likewise, or None to store what the entry loads, as PNG.
+        hr: likewise, or None to store what is loaded, as PNG.
     """
 
     name: str
-    entry: UnreadPair
+    unread: UnreadPair
     lr: Path
     hr: Path | None
-
-
-@dataclass(eq=False, kw_only=True)
-class PairConfig(tfds.core.BuilderConfig):
-    """A configuration of a data set of pairs.
-
-    Attributes:
-        scale: of all pairs.
-    """
-
-    scale: int
 
 
 class PairBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -78,24 +63,20 @@ class PairBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     @property
     def scale(self) -> int:
-        """The scale of all pairs."""
-        assert isinstance(self.builder_config, PairConfig)
-        return self.builder_config.scale
+        """The scale of all pairs, which the configuration's name tells."""
+        scale = scale_of(self.builder_config.name)
+        assert scale is not None
+        return scale
 
-    def expected_counts(self, published: Mapping[str, int]) -> dict[str, int]:
-        """Returns how many pairs each split must have, as far as that is published.
-
-        Args:
-            published: such as `PUBLISHED_COUNTS`.
-        """
+    def expected_counts(self) -> dict[str, int]:
+        """Returns how many pairs each split must have, as far as that is published."""
         raise NotImplementedError
 
-    def list_splits(self, manual_dir: Path, published: Mapping[str, int]) -> dict[str, list[StoredPair]]:
+    def list_splits(self, manual_dir: Path) -> dict[str, list[StoredPair]]:
         """Lists the pairs of each split without reading them.
 
         Args:
             manual_dir: the folder of the published files.
-            published: such as `PUBLISHED_COUNTS`.
 
         Raises:
             DataError: if anything is missing, with a line for each place.
@@ -103,30 +84,20 @@ class PairBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "lr": tfds.features.Image(encoding_format="png"),
-                "hr": tfds.features.Image(encoding_format="png"),
-                "name": tfds.features.Text(),
-            }
-        )
+        images = {side: tfds.features.Image(encoding_format="png") for side in ("lr", "hr")}
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.DESCRIPTION,
-            features=features,
+            features=tfds.features.FeaturesDict({**images, "name": tfds.features.Text()}),
             supervised_keys=("lr", "hr"),
             homepage=self.HOMEPAGE,
         )
 
     # For those who call `download_and_prepare`; `build` can continue and lists all problems.
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager):
-        splits = self.list_splits(Path(dl_manager.manual_dir), PUBLISHED_COUNTS)
         return {
-            split: [
-                functools.partial(_keyed_examples, shard.pairs, self.scale)
-                for shard in _cut(self.name, split, pairs)
-            ]
-            for split, pairs in splits.items()
+            split: [functools.partial(_keyed_examples, shard.pairs, self.scale) for shard in _cut(pairs)]
+            for split, pairs in self.list_splits(Path(dl_manager.manual_dir)).items()
         }
 
 
@@ -135,8 +106,8 @@ def build(
     splits: Mapping[str, Sequence[StoredPair]],
     *,
     threads: int,
-    progress: Callable[[int, int], None],
-    report: Callable[[str], None],
+    progress: Callable[[int, int], object],
+    report: Callable[[str], object],
 ) -> None:
     """Writes a data set in its place.
 
@@ -155,46 +126,55 @@ def build(
     target = Path(builder.data_path)
     work = target.with_name(f"{target.name}.unfinished")
     work.mkdir(exist_ok=True)
-    shards = [shard for split, pairs in splits.items() for shard in _cut(builder.name, split, pairs)]
-    finished = _read_finished(work, shards)
-    todo = [shard for shard in shards if shard.file not in finished]
+    cut = {split: _cut(pairs) for split, pairs in splits.items()}
+    shards = [shard for part in cut.values() for shard in part]
+    left = {path.name for path in work.iterdir()}
+    for name in left - {shard.digest for shard in shards}:
+        (work / name).unlink()
+    todo = [shard for shard in shards if shard.digest not in left]
     _check_space(work, todo)
     total = sum(len(shard.pairs) for shard in shards)
     n_checked, n_bad = total - sum(len(shard.pairs) for shard in todo), 0
     progress(n_checked, total)
     for shard in todo:
-        n_bad_before = n_bad
-        for problem in _write_shard(builder, work / shard.file, shard.pairs, threads):
+        is_complete = True
+        for problem in _write_shard(builder, work / shard.digest, shard.pairs, threads):
             if problem is not None:
+                is_complete = False
                 n_bad += 1
                 report(problem)
             n_checked += 1
             progress(n_checked, total)
-        if n_bad == n_bad_before:
-            finished[shard.file] = _digest(shard.pairs)
-            write_atomically(work / _FINISHED, json.dumps(finished))
+        if not is_complete:
+            (work / shard.digest).unlink()
     if n_bad:
         raise DataError(
             f"{n_bad:,} of {total:,} pairs cannot be used, so there is no data set; replace their files and "
             f"start again, which continues from {work}"
         )
-    _write_info(builder, shards, work)
+    _finish(builder, cut, work)
     work.rename(target)
-    (target / _FINISHED).unlink()
 
 
-def missing_images(folder: Path, missing: Collection[str], n_expected: int, *, otherwise: str) -> str:
-    """Says in one line which images a folder lacks.
+def incomplete(manual_dir: Path, problems: list[str]) -> DataError:
+    """Returns the error that lists what the folder of the published files lacks."""
+    return DataError(f"{manual_dir}: incomplete, so the data set cannot be built:", problems)
+
+
+def missing_images(folder: Path, missing: Collection[str], n_expected: int, advice: str) -> list[str]:
+    """Says in one line which images a folder lacks, if it lacks some.
 
     Args:
         folder: where they were expected.
         missing: names of those that are not there.
         n_expected: how many belong there.
-        otherwise: what to do about it.
+        advice: what to do about it.
     """
+    if not missing:
+        return []
     if not folder.is_dir():
-        return f"{folder}: not there; {otherwise}"
-    return f"{folder}: {len(missing):,} of {n_expected:,} images missing: {list_names(missing)}; {otherwise}"
+        return [f"{folder}: not there; {advice}"]
+    return [f"{folder}: {len(missing):,} of {n_expected:,} images missing: {list_names(missing)}; {advice}"]
 
 
 def list_names(names: Iterable[str]) -> str:
@@ -211,46 +191,26 @@ def list_names(names: Iterable[str]) -> str:
 
 
 class _Shard(NamedTuple):
-    """A file of records."""
+    """A file of records; `digest` tells its content from any other, without reading it."""
 
-    split: str
-    file: str
+    digest: str
     pairs: Sequence[StoredPair]
 
 
-def _cut(name: str, split: str, pairs: Sequence[StoredPair]) -> list[_Shard]:
-    """Cuts a split into shards, whose files are named as TFDS expects."""
-    parts = [pairs[start : start + _PAIRS_PER_SHARD] for start in range(0, len(pairs), _PAIRS_PER_SHARD)]
-    return [
-        _Shard(split, f"{name}-{split}.array_record-{index:05}-of-{len(parts):05}", part)
-        for index, part in enumerate(parts)
-    ]
-
-
-def _read_finished(work: Path, shards: Sequence[_Shard]) -> dict[str, str]:
-    """Returns the digests of the shards that can be kept, by file name, and removes all other files."""
-    try:
-        recorded = json.loads((work / _FINISHED).read_text())
-    except (OSError, ValueError):
-        recorded = {}
-    digests = {shard.file: _digest(shard.pairs) for shard in shards if (work / shard.file).is_file()}
-    finished = {file: digest for file, digest in digests.items() if recorded.get(file) == digest}
-    for path in work.iterdir():
-        if path.name not in finished and path.name != _FINISHED:
-            path.unlink()
-    return finished
-
-
-def _digest(pairs: Sequence[StoredPair]) -> str:
-    """Tells the content of a shard from any other, without reading it."""
-    content = repr([(pair.name, pair.entry.fingerprint) for pair in pairs])
-    return hashlib.sha256(content.encode()).hexdigest()
+def _cut(pairs: Sequence[StoredPair]) -> list[_Shard]:
+    """Cuts a split into shards."""
+    shards = []
+    for start in range(0, len(pairs), _PAIRS_PER_SHARD):
+        part = pairs[start : start + _PAIRS_PER_SHARD]
+        content = repr([(pair.name, pair.unread.fingerprint) for pair in part])
+        shards.append(_Shard(hashlib.sha256(content.encode()).hexdigest(), part))
+    return shards
 
 
 def _check_space(work: Path, todo: Sequence[_Shard]) -> None:
     """Stops a build for which there is no room. HR images that will be reduced are not counted."""
     paths = [path for shard in todo for pair in shard.pairs for path in (pair.lr, pair.hr) if path]
-    needed = sum(map(_size, paths))
+    needed = sum(path.stat().st_size for path in paths if path.is_file())
     free = shutil.disk_usage(work).free
     if free < needed:
         raise DataError(
@@ -259,49 +219,27 @@ def _check_space(work: Path, todo: Sequence[_Shard]) -> None:
         )
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # which is told when it is read
-        return 0
-
-
 def _write_shard(
     builder: PairBuilder, path: Path, pairs: Sequence[StoredPair], threads: int
 ) -> Iterator[str | None]:
-    """Writes a file of records, unless one of its pairs cannot be used.
+    """Writes a file of the records of those pairs that can be used.
 
     Yields:
         For each pair, None or a line on why it cannot be used.
     """
     features: Any = builder.info.features
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    is_complete = True
     try:
-        writer = ArrayRecordWriter(str(temporary), "group_size:1")  # so that records can be read in any order
-        for example in _examples(pairs, builder.scale, threads):
-            is_problem = isinstance(example, str)
-            is_complete &= not is_problem
-            if is_complete:
-                writer.write(features.serialize_example(example))
-            yield example if is_problem else None
-        writer.close()
-        if is_complete:
-            _sync(temporary)
-            temporary.replace(path)
+        with replacing_file(path) as file:
+            writer = ArrayRecordWriter(file.name, "group_size:1")  # so that records can be read in any order
+            for example in _examples(pairs, builder.scale, threads):
+                if isinstance(example, str):
+                    yield example
+                else:
+                    writer.write(features.serialize_example(example))
+                    yield None
+            writer.close()
     except RuntimeError as error:  # the writer's
         raise DataError(f"{path}: cannot be written ({first_line(error)})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Makes sure that a file is on disk before it counts as finished."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _examples(pairs: Sequence[StoredPair], scale: int, threads: int) -> Iterator[Example | str]:
@@ -310,18 +248,17 @@ def _examples(pairs: Sequence[StoredPair], scale: int, threads: int) -> Iterator
 
 
 def _example(pair: StoredPair, scale: int) -> Example | str:
-    loaded = load_pair(pair.entry, scale)
+    loaded = load_pair(pair.unread, scale)
     if isinstance(loaded, str):
         return loaded
     try:
-        hr = _to_png(loaded[1]) if pair.hr is None else pair.hr.read_bytes()
+        if pair.hr is None:
+            hr = encode(loaded[1], Metadata(), format="PNG", quality=95)
+        else:
+            hr = pair.hr.read_bytes()
         return {"lr": pair.lr.read_bytes(), "hr": hr, "name": pair.name}
     except OSError as error:  # a file that went away since
         return f"{error.filename}: {error.strerror}"
-
-
-def _to_png(image: np.ndarray) -> bytes:
-    return encode(image, Metadata(), format="PNG", quality=95)
 
 
 def _keyed_examples(pairs: Sequence[StoredPair], scale: int) -> Iterator[tuple[str, Example]]:
@@ -332,22 +269,19 @@ def _keyed_examples(pairs: Sequence[StoredPair], scale: int) -> Iterator[tuple[s
         yield pair.name, example
 
 
-def _write_info(builder: PairBuilder, shards: Sequence[_Shard], work: Path) -> None:
-    """Writes what TFDS must know of a data set into its folder."""
-    infos = []
-    for split, group in groupby(shards, key=lambda shard: shard.split):
-        parts = list(group)
-        info = tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=[len(part.pairs) for part in parts],
-            num_bytes=sum((work / part.file).stat().st_size for part in parts),
-            filename_template=tfds.core.ShardedFileTemplate(
-                data_dir=tfds.core.Path(work),
-                dataset_name=builder.name,
-                filetype_suffix="array_record",
-                split=split,
-            ),
+def _finish(builder: PairBuilder, cut: Mapping[str, Sequence[_Shard]], work: Path) -> None:
+    """Writes what TFDS must know of a data set into its folder, and names the shards as TFDS expects."""
+    infos, names = [], {}
+    for split, shards in cut.items():
+        template = tfds.core.ShardedFileTemplate(
+            tfds.core.Path(work), dataset_name=builder.name, split=split, filetype_suffix="array_record"
         )
-        infos.append(info)
+        lengths = [len(shard.pairs) for shard in shards]
+        size = sum((work / shard.digest).stat().st_size for shard in shards)
+        infos.append(tfds.core.SplitInfo(split, lengths, num_bytes=size, filename_template=template))
+        for index, shard in enumerate(shards):
+            names[shard.digest] = template.sharded_filepath(shard_index=index, num_shards=len(shards))
     builder.info.set_splits(tfds.core.SplitDict(infos))
     builder.info.write_to_directory(work)
+    for digest, name in names.items():
+        (work / digest).rename(name)

@@ -1,26 +1,20 @@
-"""Which data sets can be built for training, and building them."""
+"""Building the data sets of TFDS that training reads."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import tensorflow_datasets as tfds
 
-from realsr_jax.data.tfds_aim import AimRealSr
-from realsr_jax.system.processes import count_threads
-from realsr_jax.data.tfds_div2k import Div2k
 from realsr_jax.data.pair_reading import DataError
-from realsr_jax.data.sources import PUBLISHED_COUNTS
-from realsr_jax.data.tfds_pair_builder import PairBuilder, build
-from realsr_jax.system.files import locked
+from realsr_jax.data.tfds_aim import AimRealSr
+from realsr_jax.data.tfds_div2k import Div2kBuilder
 from realsr_jax.data.tfds_names import TFDS_NAMES
+from realsr_jax.data.tfds_pair_builder import PairBuilder, build
 from realsr_jax.data.tfds_reading import check_format
-
-__all__ = ["PUBLISHED_COUNTS", "Prepared", "prepare"]
-
-_BUILDERS: Final[dict[str, type[PairBuilder]]] = {"aim_real_sr": AimRealSr, "div2k": Div2k}
+from realsr_jax.system.files import locked
+from realsr_jax.system.processes import count_threads
 
 
 @dataclass(frozen=True)
@@ -45,9 +39,8 @@ def prepare(
     *,
     manual_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] = "",
-    published: Mapping[str, int] = PUBLISHED_COUNTS,
-    progress: Callable[[int, int], None] = lambda n_checked, n_all: None,
-    report: Callable[[str], None] = lambda problem: None,
+    progress: Callable[[int, int], object] = lambda n_checked, n_all: None,
+    report: Callable[[str], object] = lambda problem: None,
 ) -> Prepared:
     """Builds a TFDS data set from the published files, unless it is built already.
 
@@ -56,9 +49,8 @@ def prepare(
 
     Args:
         dataset: one of `TFDS_NAMES`, such as "aim_x2_washed".
-        manual_dir: the folder of the published files.
+        manual_dir: the folder of the published files, whose numbers `PUBLISHED_COUNTS` says.
         data_dir: where data sets are stored; empty for the default of TFDS.
-        published: how many pairs there must be.
         progress: called with the number of pairs that are checked, and of all.
         report: called with a line for each pair that cannot be used.
 
@@ -70,20 +62,20 @@ def prepare(
             already is not complete.
         OSError: if the data set cannot be written.
     """
-    builder = _make_builder(dataset, os.path.expanduser(data_dir))
+    builder = make_builder(dataset, os.path.expanduser(data_dir))
     target = Path(builder.data_path)
     is_new = False
     if not target.exists():
-        splits = builder.list_splits(Path(manual_dir).expanduser(), published)
+        splits = builder.list_splits(Path(manual_dir).expanduser())
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.with_name(f".{target.name}.lock")):
-            if not target.exists():  # or another process was faster
+            is_new = not target.exists()  # or another process was faster
+            if is_new:
                 build(builder, splits, threads=count_threads(), progress=progress, report=report)
-                is_new = True
     info = tfds.builder_from_directory(target).info
     check_format(info, str(target), "remove this folder and start again")
     counts = {name: split.num_examples for name, split in info.splits.items()}
-    for split, expected in builder.expected_counts(published).items():
+    for split, expected in builder.expected_counts().items():
         if counts.get(split) != expected:
             raise DataError(
                 f"{target}: has {counts.get(split, 0):,} pairs in the split {split}, expected {expected:,}; "
@@ -92,9 +84,10 @@ def prepare(
     return Prepared(TFDS_NAMES[dataset], target, counts, is_new)
 
 
-def _make_builder(dataset: str, data_dir: str) -> PairBuilder:
-    """Makes the builder of a data set."""
+def make_builder(dataset: str, data_dir: str) -> PairBuilder:
+    """Makes the builder of one of `TFDS_NAMES`, which stores under a folder, by default that of TFDS."""
     if dataset not in TFDS_NAMES:
         raise DataError(f"{dataset}: no such data set, only {', '.join(TFDS_NAMES)}")
     name, config = TFDS_NAMES[dataset].split("/")
-    return _BUILDERS[name](config=config, data_dir=data_dir or None, file_format="array_record")
+    kind = {kind.name: kind for kind in (AimRealSr, Div2kBuilder)}[name]
+    return kind(config=config, data_dir=data_dir or None, file_format="array_record")

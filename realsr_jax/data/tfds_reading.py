@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
-from realsr_jax.data.pair_reading import DataError, UnreadPair, Images
+from realsr_jax.data.pair_reading import DataError, PairImages, UnreadPair
 from realsr_jax.data.sources import Tfds
-from realsr_jax.data.tfds_names import TFDS_NAMES
-from realsr_jax.system.errors import first_line
+from realsr_jax.data.tfds_names import TFDS_NAMES, scale_of
 from realsr_jax.images import ImageError, read_photo
+from realsr_jax.system.errors import first_line
 
 _SIDES = ("lr", "hr")
 
@@ -83,9 +82,9 @@ def _check(builder: tfds.core.DatasetBuilder, source: Tfds, scale: int) -> None:
             f"{source.name}: no image feature {' and '.join(missing)}, only {', '.join(sorted(features))}"
         )
     check_format(builder.info, source.name, f"remove {builder.data_path} and {_how_to_prepare(source)}")
-    named = re.search(r"(?:^|_)x(\d+)(?:_|$)", builder.info.config_name or "")
-    if named and int(named[1]) != scale:
-        raise DataError(f"{source.name}: pairs of scale {named[1]}, but the network's scale is {scale}")
+    named = scale_of(builder.info.config_name or "")
+    if named not in (None, scale):
+        raise DataError(f"{source.name}: pairs of scale {named}, but the network's scale is {scale}")
 
 
 def check_format(info: tfds.core.DatasetInfo, name: str, remedy: str) -> None:
@@ -118,7 +117,7 @@ def _open(directory: str, split: str, process: int) -> Any:
     return builder.as_data_source(split, decoders=decoders)
 
 
-def _load(directory: str, split: str, index: int) -> Images:
+def _load(directory: str, split: str, index: int) -> PairImages:
     """Reads and decodes a record."""
     record = _open(directory, split, os.getpid())[index]
     name = record.get("name")

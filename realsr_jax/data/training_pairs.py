@@ -30,6 +30,10 @@ class TrainingPair:
     hr: np.ndarray
 
 
+Place = tuple[DecodedStore | UndecodedPairs, int]
+"""A data set's images, and the index of a pair in them."""
+
+
 class TrainingPairs(Sequence[TrainingPair]):
     """Pairs of images, read when they are asked for. Can be pickled, without the pixels.
 
@@ -40,18 +44,11 @@ class TrainingPairs(Sequence[TrainingPair]):
         problems: a line for each file or pair that was left out.
     """
 
-    def __init__(
-        self,
-        scale: int,
-        names: list[str],
-        sizes: np.ndarray,
-        places: list[tuple[DecodedStore | UndecodedPairs, int]],
-        problems: list[str],
-    ) -> None:
+    def __init__(self, scale: int, names: list[str], places: list[Place], problems: list[str]) -> None:
         """Joins pairs; `places` says for each where its images are, and its index there."""
         self.scale = scale
         self.names = names
-        self.sizes = sizes
+        self.sizes = np.array([images.lr_sizes[index] for images, index in places])
         self.problems = problems
         self._places = places
 
@@ -117,7 +114,7 @@ def open_pairs(
     """
     listed = [source.list_pairs(scale) for source in sources]
     total = sum(len(unread) for unread, _ in listed)
-    names, sizes, places, problems = [], [], [], []
+    names, places, problems = [], [], []
     n_ready, is_any_small = 0, False
     for unread, unmatched in listed:
 
@@ -125,15 +122,18 @@ def open_pairs(
             progress(n_before + n_done, total)
 
         images = _open_images(unread, scale, decoded_dir, threads or count_threads(), report)
-        small = _too_small(unread, images.lr_sizes * scale, patch_size)
-        bad = images.problems | small
-        used = [index for index in range(len(unread)) if index not in bad]
-        names += [unread[index].name for index in used]
-        sizes.append(images.lr_sizes[used])
-        places += [(images, index) for index in used]
-        problems += [*unmatched, *bad.values()]
-        is_any_small |= bool(small)
         n_ready += len(unread)
+        problems += [*unmatched, *images.problems.values()]
+        for index, (height, width) in enumerate((images.lr_sizes * scale).tolist()):
+            name = unread[index].name
+            if 0 < min(height, width) < patch_size:
+                is_any_small = True
+                problems.append(
+                    f"{name}: HR is {width} x {height} pixels, smaller than the patch size {patch_size}"
+                )
+            elif index not in images.problems:
+                names.append(name)
+                places.append((images, index))
     if problems and not skip_bad:
         raise DataError(
             f"{len(problems)} problem{'s' * (len(problems) > 1)} with the images; repair or remove them, "
@@ -143,7 +143,7 @@ def open_pairs(
         )
     if not names:
         raise DataError("no pair of images can be used:", problems)
-    return TrainingPairs(scale, names, np.concatenate(sizes), places, sorted(problems))
+    return TrainingPairs(scale, names, places, sorted(problems))
 
 
 def _open_images(
@@ -154,13 +154,3 @@ def _open_images(
         return UndecodedPairs(*load_all(unread, scale, threads=threads, progress=progress), unread)
     folder = Path(decoded_dir) if decoded_dir else cache_folder("decoded")
     return open_store(unread, scale, folder, threads=threads, progress=progress)
-
-
-def _too_small(unread: Sequence[UnreadPair], hr_sizes: np.ndarray, patch_size: int) -> dict[int, str]:
-    """Says, by index, which of the usable pairs are smaller than a patch."""
-    sides = hr_sizes.min(1)
-    return {
-        index: f"{unread[index].name}: HR is {hr_sizes[index, 1]} x {hr_sizes[index, 0]} pixels, smaller "
-        f"than the patch size {patch_size}"
-        for index in np.flatnonzero((sides > 0) & (sides < patch_size)).tolist()
-    }

@@ -103,8 +103,8 @@ def score(
 ) -> Scores:
     """Scores a restored image against the true one, both on 8 bits.
 
-    The luma of RGB images has the range 16 to 235, that of images stored in grey is their values, 0 to 255: as
-    RGB, they would score 1.32 dB more.
+    The luma of RGB images has the range 16 to 235, that of images stored in grey is their values, 0 to 255:
+    as RGB, they would score 1.32 dB more.
 
     Args:
         sr: restored image, uint8 or float [h, w, 3], 0..255; floats are clipped and rounded, ties to even.
@@ -125,17 +125,14 @@ def score(
     protocol = Protocol(protocol)
     border = protocol.border(scale) if border is None else border
     sr, hr = to_8_bit(sr), to_8_bit(fit_hr(hr, sr.shape, scale=scale))
-    psnr_rgb, ssim_rgb = metrics.psnr(sr, hr, border=border), metrics.ssim(sr, hr, border=border)
+    psnr_rgb, ssim = metrics.psnr(sr, hr, border=border), metrics.ssim(sr, hr, border=border)
+    aim_score = metrics.aim_score(psnr_rgb, ssim)
     if is_grey:
         sr, hr = metrics.grey_luma(sr), metrics.grey_luma(hr)
-    return Scores(
-        psnr_rgb=psnr_rgb,
-        psnr_y=metrics.psnr(sr, hr, border=border, y_channel=not is_grey),
-        ssim=ssim_rgb
-        if protocol.ssim_of == "RGB"
-        else metrics.ssim(sr, hr, border=border, y_channel=not is_grey),
-        aim_score=metrics.aim_score(psnr_rgb, ssim_rgb),
-    )
+    psnr_y = metrics.psnr(sr, hr, border=border, y_channel=not is_grey)
+    if protocol.ssim_of == "Y":
+        ssim = metrics.ssim(sr, hr, border=border, y_channel=not is_grey)
+    return Scores(psnr_rgb, psnr_y, ssim, aim_score)
 
 
 @dataclass(frozen=True)
@@ -198,6 +195,18 @@ class Evaluation:
             return {"mean": mean}
         bicubic = mean_scores(baselines)
         return {"mean": mean, "bicubic": bicubic, "gain": _gain(mean, bicubic)}
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns rules, means and figures for JSON."""
+        stated = {
+            name: getattr(self, name) for name in ("subject", "protocol", "scale", "border", "n_images")
+        }
+        return stated | {
+            "ssim_of": self.protocol.ssim_of,
+            "n_scored": len(self.results),
+            "means": {name: as_json(scores) for name, scores in self.means().items()},
+            "images": [result.as_json() for result in self.results],
+        }
 
 
 def headline(scores: Scores, protocol: Protocol | str) -> float:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from realsr_jax.evaluate.protocols import Evaluation, ImageResult, as_json, columns
-from realsr_jax.system.files import write_atomically
+from realsr_jax.evaluate.protocols import Evaluation, ImageResult, columns
 from realsr_jax.images.web_page import data_uri, fill_page
+from realsr_jax.system.files import write_atomically
 
 REGION_SIZE: Final = 64
 _LOSSLESS_PIXELS: Final = 1 << 17
@@ -81,12 +81,10 @@ class ReportPage:
         Raises:
             OSError: if it cannot be written.
         """
-        document = {
-            "subject": evaluation.subject,
+        document = evaluation.as_json() | {
             "rules": f"protocol {evaluation.protocol}, {evaluation.rules()}, {evaluation.mean_of()}",
             "columns": [dataclasses.asdict(column) for column in columns(evaluation.protocol)],
             "headline": evaluation.protocol.headline,
-            "means": {name: as_json(scores) for name, scores in evaluation.means().items()},
             "images": self._entries,
         }
         folder.mkdir(parents=True, exist_ok=True)

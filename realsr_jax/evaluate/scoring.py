@@ -11,7 +11,7 @@ from realsr_jax.evaluate.protocols import Evaluation, ImageResult, Scores, colum
 from realsr_jax.evaluate.report_page import Pictures, ReportPage
 from realsr_jax.images import ImageError, Photo, read_photo
 from realsr_jax.images.sizes import size_text
-from realsr_jax.system.errors import DEVICE_MEMORY_TEXT, MEMORY_TEXT, UsageError, first_line, is_out_of_memory
+from realsr_jax.system.errors import UsageError, explain_failure
 from realsr_jax.system.terminal import complain, say, silent_pillow
 
 Upscale = Callable[[Photo], Photo]
@@ -149,14 +149,12 @@ def _show(page: ReportPage, pair: ImagePair, result: ImageResult, pictures: Pict
     try:
         page.add(result, pictures)
     except (ImageError, MemoryError) as error:
-        reason = MEMORY_TEXT if isinstance(error, MemoryError) else str(error).partition(";")[0]
+        reason = explain_failure(error).partition(";")[0]
         complain(_NAME, f"{pair.hr}: scored, but the report cannot show its pictures: {reason}")
 
 
 def _explain(pair: ImagePair, error: Exception) -> str:
     """Says in one line what went wrong and with which files."""
-    reason = first_line(error)
-    if is_out_of_memory(error):
-        reason = MEMORY_TEXT if isinstance(error, MemoryError) else DEVICE_MEMORY_TEXT
+    reason = explain_failure(error)
     files = [str(path) for path in (pair.hr, pair.lr, pair.sr) if path is not None]
     return reason if reason.startswith(tuple(files)) else f"{files[0]} and {files[1]}: {reason}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from realsr_jax.images.decoding import ImageError
-from realsr_jax.images.photo_listing import SUFFIXES, Found, find_photos
+from realsr_jax.images.photo_listing import SUFFIXES, find_photos
 from realsr_jax.system.errors import UsageError
 
 
@@ -61,7 +61,7 @@ def plan_jobs(
             read and written.
     """
     try:
-        found = find_photos(inputs, recursive=recursive)
+        found = find_photos(inputs, recursive=recursive, without=output)
     except ImageError as error:
         raise UsageError(str(error)) from error
     if os.sep in suffix:
@@ -73,35 +73,18 @@ def plan_jobs(
         if suffix or (extension and SUFFIXES[extension] != SUFFIXES[output.suffix.lower()]):
             raise UsageError(f"{output}: --suffix and --format cannot change the name of the one result")
         pairs = [(found[0].path, output)]
-    elif output.exists() and not output.is_dir():
-        raise UsageError(f"{output}: is no folder, and its suffix is none of an image format")
     elif output.suffix and not output.exists() and is_one_file:
         raise UsageError(f"{output}: the suffix must be one of {' '.join(SUFFIXES)}")
     else:
         pairs = [
             (photo.path, output / name.with_name(name.stem + suffix + (extension or name.suffix)))
-            for photo in _without_folder(found, output)
+            for photo in found
             for name in [photo.relative]
         ]
     jobs = _make_jobs(pairs, skip_existing=skip_existing)
     if jobs and all(job.problem for job in jobs):
         raise UsageError(f"{jobs[0].source}: {jobs[0].problem}")
     return jobs
-
-
-def _without_folder(found: Sequence[Found], output: Path) -> list[Found]:
-    """Leaves out what was found in the output folder, where this is inside the folder that was searched."""
-    output = output.resolve()
-
-    @functools.cache
-    def is_result(folder: Path, searched: Path) -> bool:
-        return searched.resolve() in output.parents and folder.resolve().is_relative_to(output)
-
-    return [
-        photo
-        for photo in found
-        if not is_result(photo.path.parent, photo.path.parents[len(photo.relative.parts) - 1])
-    ]
 
 
 def _make_jobs(pairs: Sequence[tuple[Path, Path]], *, skip_existing: bool) -> list[Job]:
@@ -122,7 +105,9 @@ def _make_jobs(pairs: Sequence[tuple[Path, Path]], *, skip_existing: bool) -> li
         first = claimed.setdefault(resolved[target], source)
         problem = None
         if resolved[target] in sources:
-            problem = f"its result {target} would replace a photo of the input; use --suffix or another folder"
+            problem = (
+                f"its result {target} would replace a photo of the input; use --suffix or another folder"
+            )
         elif first is not source:
             if resolved[first] == resolved[source]:
                 continue

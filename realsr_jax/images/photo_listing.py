@@ -36,13 +36,16 @@ class Found:
     relative: Path
 
 
-def find_photos(inputs: Sequence[str | os.PathLike[str]], *, recursive: bool = False) -> list[Found]:
+def find_photos(
+    inputs: Sequence[str | os.PathLike[str]], *, recursive: bool = False, without: Path | None = None
+) -> list[Found]:
     """Lists the photos that files and folders name.
 
     Args:
         inputs: a file stands for itself, whatever its suffix; a folder for its image files (by suffix),
             sorted by name, hidden ones left out.
         recursive: whether folders inside folders are searched too (hidden ones and links are not).
+        without: a folder that is not searched where it is inside another, such as that of the results.
 
     Returns:
         The files in the order of the inputs. Two of them can have the same relative path.
@@ -53,7 +56,7 @@ def find_photos(inputs: Sequence[str | os.PathLike[str]], *, recursive: bool = F
     found = []
     for path in map(Path, inputs):
         if path.is_dir():
-            found += _photos_in(path, recursive=recursive)
+            found += _photos_in(path, recursive=recursive, without=without and without.resolve())
         elif path.exists():
             found.append(Found(path, Path(path.name)))
         else:
@@ -61,7 +64,7 @@ def find_photos(inputs: Sequence[str | os.PathLike[str]], *, recursive: bool = F
     return found
 
 
-def _photos_in(folder: Path, *, recursive: bool) -> list[Found]:
+def _photos_in(folder: Path, *, recursive: bool, without: Path | None) -> list[Found]:
     """Lists a folder's photos, at least one."""
     found = []
 
@@ -69,7 +72,8 @@ def _photos_in(folder: Path, *, recursive: bool) -> list[Found]:
         raise ImageError(f"{error.filename}: {reason_of(error, 'cannot be read')}") from error
 
     for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        searched = (name for name in folders if recursive and not name.startswith("."))
+        folders[:] = sorted(name for name in searched if Path(place, name).resolve() != without)
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 path = Path(place, name)
@@ -89,5 +93,3 @@ def format_of(path: str | os.PathLike[str]) -> str:
     if suffix.lower() not in SUFFIXES:
         raise ImageError(f"{path}: the suffix must be one of {' '.join(SUFFIXES)}")
     return SUFFIXES[suffix.lower()]
-
-

@@ -50,7 +50,7 @@ def fill_page(package: str, stem: str, title: str, document: dict[str, Any]) -> 
         "<!-- body -->": read(package, f"{stem}.html"),
         "/* style */": read(shared, "web_page.css") + read(package, f"{stem}.css"),
         "/* script */": read(shared, "web_page.js") + read(package, f"{stem}.js"),
-        # Last, as data may hold anything. A "<" could end their element; within JSON it stands in strings only.
+        # Last, as data may hold anything. A "<" could end their element; in JSON it stands in strings only.
         "/* data */": json.dumps(document, allow_nan=False).replace("<", "\\u003c"),
     }.items():
         assert page.count(place) == 1

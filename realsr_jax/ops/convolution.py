@@ -35,6 +35,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, edge_padding: bool = False, dilat
     """
     is_float32 = x.dtype == kernel.dtype == jnp.float32
     if dilation == 1 and is_float32 and minimal_filtering.pays(x.shape, kernel.shape):
+        x, kernel = _vary_alike(x, kernel)
         return _conv2d_p.bind(x, kernel, wanted="y", size=kernel.shape[:2], edge_padding=edge_padding)
     return _convolve(x, kernel, edge_padding, dilation)
 
@@ -57,7 +58,9 @@ def _convolve(x: jax.Array, kernel: jax.Array, edge_padding: bool, dilation: int
     return y[:, top : top + h, left : left + w] if edge_padding else y
 
 
-def _directly(a: jax.Array, b: jax.Array, *, wanted: str, size: Sequence[int], edge_padding: bool) -> jax.Array:
+def _directly(
+    a: jax.Array, b: jax.Array, *, wanted: str, size: Sequence[int], edge_padding: bool
+) -> jax.Array:
     """Computes what is wanted by XLA's convolution, or by transposing it.
 
     Args:
@@ -75,7 +78,7 @@ def _directly(a: jax.Array, b: jax.Array, *, wanted: str, size: Sequence[int], e
     else:
         shape = (*size, a.shape[3], b.shape[3])
         linear = functools.partial(_convolve, a, edge_padding=edge_padding)
-    (gradient,) = jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, a.dtype))(b)
+    (gradient,) = jax.linear_transpose(linear, jnp.zeros_like(b, shape=shape))(b)
     return gradient
 
 
@@ -99,21 +102,39 @@ def _transpose(side: int, cotangent: jax.Array, *operands: Any, wanted: str, **p
 def _batch(
     operands: Sequence[jax.Array], axes: Sequence[int | None], *, wanted: str, **params: Any
 ) -> tuple[jax.Array, int]:
-    """Makes batches of images with one kernel one larger batch; takes all else one after the other."""
+    """Makes several batches of images with one kernel one batch; takes all else one after the other."""
     compute = functools.partial(_conv2d_p.bind, wanted=wanted, **params)
-    batched = {name: axis for name, axis in zip(_OPERANDS[wanted], axes, strict=True) if axis is not None}
-    operands = [a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(operands, axes, strict=True)]
-    if wanted != "kernel" and "kernel" not in batched:
-        count = next(len(a) for a, axis in zip(operands, axes, strict=True) if axis is not None)
-        folded = [a if axis is None else a.reshape(-1, *a.shape[2:]) for a, axis in zip(operands, axes, strict=True)]
-        result = compute(*folded)
-        return result.reshape(count, -1, *result.shape[1:]), 0
-    ...
-    raise NotImplementedError
+    is_mapped = [axis is not None for axis in axes]
+    operands = [
+        a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(operands, axes, strict=True)
+    ]
+    count = len(operands[is_mapped.index(True)])
+    if [name for name, mapped in zip(_OPERANDS[wanted], is_mapped, strict=True) if not mapped] == ["kernel"]:
+        y = compute(*(a.reshape(-1, *a.shape[-3:]) for a in operands))
+        return y.reshape(count, -1, *y.shape[1:]), 0
+
+    def compute_one(i: jax.Array) -> jax.Array:
+        return compute(*(a[i] if mapped else a for a, mapped in zip(operands, is_mapped, strict=True)))
+
+    return jax.lax.map(compute_one, jnp.arange(count)), 0
+
+
+def _vary_alike(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Lets both vary over the mesh axes over which one does inside `jax.shard_map`, as JAX's functions do.
+
+    Transposed, this sums the gradient over the devices.
+    """
+    x_axes, kernel_axes = (jax.typeof(a).manual_axis_type.varying for a in (x, kernel))
+    return (
+        jax.lax.pcast(x, tuple(kernel_axes - x_axes), to="varying"),
+        jax.lax.pcast(kernel, tuple(x_axes - kernel_axes), to="varying"),
+    )
 
 
 _conv2d_p = Primitive("realsr_conv2d")
-_conv2d_p.def_abstract_eval(lambda a, b, **params: jax.make_jaxpr(functools.partial(_directly, **params))(a, b).out_avals[0])
+_conv2d_p.def_abstract_eval(
+    lambda a, b, **params: jax.make_jaxpr(functools.partial(_directly, **params))(a, b).out_avals[0]
+)
 _conv2d_p.def_impl(jax.jit(_conv2d_p.bind, static_argnames=("wanted", "size", "edge_padding")))
 ad.defbilinear(_conv2d_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1))
 batching.primitive_batchers[_conv2d_p] = _batch

@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ import numpy as np
 STEP = 4
 """Outputs along an axis that are computed together."""
 
-_POINTS = (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))
+_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 """Where the polynomials are evaluated, beside infinity; small numbers keep rounding errors small."""
 
 _STRIP_BYTES = 4 * 2**20
@@ -32,7 +32,10 @@ _LEAST_WORK = 2**26
 
 
 def pays(x_shape: Sequence[int], kernel_shape: Sequence[int]) -> bool:
-    """Returns whether a convolution, or for kernels of one row or column its gradient, is faster in this way."""
+    """Returns whether a convolution is faster in this way.
+
+    Of kernels of one row or column, only the gradient with respect to the kernel is.
+    """
     kh, kw, c_in, c_out = kernel_shape
     if not (3 <= max(kh, kw) <= 5 and min(c_in, c_out) >= 16):
         return False
@@ -122,7 +125,7 @@ def kernel_gradient(
         dy_strip = jax.lax.dynamic_slice_in_dim(dy, strips.start(i), strips.height, 1)
         return total + products(strips.cut(x, i, margins, edge_padding=edge_padding), dy_strip)
 
-    zeros = jnp.zeros((columns.n, rows.n, c_in, c_out), x.dtype)
+    zeros = jnp.zeros_like(x, shape=(columns.n, rows.n, c_in, c_out))
     total = jax.lax.fori_loop(0, strips.count, add_products, zeros)
     total = jnp.stack(_combine(columns.taps.T, list(total)))  # [kw, row products, c_in, c_out]
     return jnp.stack(_combine(rows.taps.T, [total[:, a] for a in range(rows.n)]))
@@ -206,61 +209,40 @@ def _combine(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
     return [dot(row) for row in matrix]
 
 
-class _Axis:
+class _Axis(NamedTuple):
     """How one axis is filtered.
 
     Attributes:
         step: outputs that are computed together.
         n: products that they take.
-        outputs: [step, n], makes outputs of products.
-        taps: [n, r], transforms the filter.
-        inputs: [n, n], transforms the input.
+        outputs: float64 [step, n], makes outputs of products.
+        taps: float64 [n, r], transforms the filter.
+        inputs: float64 [n, n], transforms the input.
     """
 
-    def __init__(self, r: int):
-        self.step = STEP if r > 1 else 1
-        self.n = self.step + r - 1
-        self.outputs, self.taps, self.inputs = _matrices(self.step, r)
+    step: int
+    n: int
+    outputs: np.ndarray
+    taps: np.ndarray
+    inputs: np.ndarray
 
 
 @functools.cache
 def _axis(r: int) -> _Axis:
-    return _Axis(r)
-
-
-def _matrices(step: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns outputs, taps and inputs of `_Axis`.
+    """Returns how filters of r taps are applied.
 
     Polynomials of `step` and r coefficients are multiplied by evaluating both at n points, multiplying the
     values and interpolating. Filtering is the transpose of that with respect to the first polynomial.
     """
+    step = STEP if r > 1 else 1
     n = step + r - 1
-    points = [Fraction(point) for point in _POINTS[: n - 1]]
 
-    def evaluate(length: int) -> list[list[Fraction]]:
-        return [[p**i for i in range(length)] for p in points] + [
-            [Fraction(i == length - 1) for i in range(length)]
-        ]
+    def evaluate(length: int) -> np.ndarray:
+        infinity = np.eye(1, length, length - 1)
+        return np.concatenate([np.vander(_POINTS[: n - 1], length, increasing=True), infinity])
 
-    inputs = [list(column) for column in zip(*_inverse(evaluate(n)), strict=True)]
-    taps = evaluate(r)
-    for i, row in enumerate(inputs):  # without fractions, which the taps take over
-        factor = np.lcm.reduce([value.denominator for value in row])
-        inputs[i] = [value * int(factor) for value in row]
-        taps[i] = [value / int(factor) for value in taps[i]]
-    outputs = [list(column) for column in zip(*evaluate(step), strict=True)]
-    return np.array(outputs, np.float64), np.array(taps, np.float64), np.array(inputs, np.float64)
-
-
-def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
-    """Inverts a matrix exactly, by Gauss and Jordan."""
-    n = len(matrix)
-    rows = [row + [Fraction(i == j) for j in range(n)] for i, row in enumerate(matrix)]
-    for i in range(n):
-        pivot = next(k for k in range(i, n) if rows[k][i])
-        rows[i], rows[pivot] = rows[pivot], rows[i]
-        rows[i] = [value / rows[i][i] for value in rows[i]]
-        for k in range(n):
-            if k != i:
-                rows[k] = [a - rows[k][i] * b for a, b in zip(rows[k], rows[i], strict=True)]
-    return [row[n:] for row in rows]
+    inputs = np.linalg.inv(evaluate(n)).T
+    # Rows of fractions become whole numbers; the taps take the denominators over.
+    fractions = [[Fraction(value).limit_denominator(1000) for value in row] for row in inputs]
+    factors = np.array([[math.lcm(*(value.denominator for value in row))] for row in fractions])
+    return _Axis(step, n, evaluate(step).T, evaluate(r) / factors, np.round(inputs * factors))

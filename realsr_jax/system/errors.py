@@ -6,7 +6,9 @@ from collections.abc import Iterable
 MEMORY_TEXT = "too large for this machine's memory"
 """What is said of a file that does not fit into the host's memory."""
 
-DEVICE_MEMORY_TEXT = "the device's memory does not suffice; pass a smaller --tile_batch, --tile_size or --chop_size"
+DEVICE_MEMORY_TEXT = (
+    "the device's memory does not suffice; pass a smaller --tile_batch, --tile_size or --chop_size"
+)
 """What is said of an image that cannot be upscaled in a device's memory."""
 
 
@@ -35,7 +37,8 @@ def first_line(error: BaseException) -> str:
 
 def in_one_line(error: BaseException) -> str:
     """Returns an error's whole message in one line, or its kind if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    lines = (line.strip() for line in str(error).splitlines())
+    return " ".join(filter(None, lines)) or type(error).__name__
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

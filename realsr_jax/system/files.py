@@ -104,6 +104,16 @@ def locked(path: Path, *, otherwise: str = "") -> Iterator[None]:
         yield
 
 
+def file_state(path: str | os.PathLike[str]) -> tuple[object, ...]:
+    """Tells a file from others, and from itself before a change, without reading it."""
+    absolute = os.path.abspath(path)
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        return absolute, error.errno
+    return absolute, state.st_size, state.st_mtime_ns
+
+
 def cache_folder(name: str) -> Path:
     """Returns the folder of that name in this package's part of the user's cache.
 

@@ -5,9 +5,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Final, TypeVar
 
 _MOST_THREADS: Final = 16
 
@@ -50,6 +51,40 @@ def in_threads(
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def in_processes(
+    task: Callable[..., _Result], arguments: Sequence[tuple[Any, ...]], *, processes: int
+) -> Iterator[_Result]:
+    """Calls a function with each of many arguments in processes.
+
+    Args:
+        task: a function of a module.
+        arguments: its positional arguments, call by call.
+        processes: how many.
+
+    Yields:
+        The results, in the order in which they come in.
+
+    Raises:
+        RuntimeError: if a process dies or has too little memory.
+    """
+    # A process for each core has no use for a library's threads.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"
+    # Forking is no choice beside the threads of whatever this process has imported.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(max(1, min(processes, len(arguments))), context, start_worker)
+    try:
+        for future in as_completed([pool.submit(task, *values) for values in arguments]):
+            yield future.result()
+    except (BrokenProcessPool, MemoryError) as error:
+        raise RuntimeError(
+            "a worker process ended, probably for lack of memory; run the same command with fewer --workers, "
+            "it goes on where it stopped"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -79,7 +79,7 @@ class Progress:
             tell: prints a line where there is no terminal; None to print nothing there.
         """
         self._doing, self._unit, self._tell = doing, unit, tell
-        self._bar: "tqdm | None" = None
+        self._bar: tqdm | None = None
         self._told = time.monotonic()
 
     def __enter__(self) -> Self:

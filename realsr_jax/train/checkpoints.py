@@ -10,11 +10,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from realsr_jax.system.errors import in_one_line
 from realsr_jax.train.step import TrainState, replicate
 
 
 @dataclasses.dataclass
-class Progress:
+class RunState:
     """What a run remembers beside its parameters.
 
     Attributes:
@@ -66,12 +67,12 @@ class Checkpoints:
         step = self._manager.latest_step()
         return None if step is None else self._folder / str(step)
 
-    def save(self, state: TrainState, progress: Progress, *, score: float | None = None) -> None:
+    def save(self, state: TrainState, run_state: RunState, *, score: float | None = None) -> None:
         """Starts to write a checkpoint of a state; replaces one of its step.
 
         Args:
             state: the state, which may be given up to the next step at once.
-            progress: what else to remember.
+            run_state: what else to remember.
             score: of the evaluation at this step, by which the best checkpoint is kept.
         """
         step = int(state.step)
@@ -84,13 +85,13 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(copied), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
+                state=ocp.args.StandardSave(copied), progress=ocp.args.JsonSave(dataclasses.asdict(run_state))
             ),
             metrics={"score": score},
         )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
-        """Returns the last checkpoint's state, on all devices, and progress; None if there is none.
+    def restore(self, like: TrainState) -> tuple[TrainState, RunState] | None:
+        """Returns the last checkpoint's state, on all devices, and what else is remembered; None if there is none.
 
         Args:
             like: a state of the same network and optimiser.
@@ -106,11 +107,9 @@ class Checkpoints:
         try:
             restored = self._manager.restore(int(folder.name), args=args)
         except Exception as error:  # Orbax raises plain ones
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"{folder}: cannot be read, delete it to resume from before ({reason})"
-            ) from error
-        return replicate(restored["state"]), Progress(**restored["progress"])
+            reason = in_one_line(error)[:200]
+            raise ValueError(f"{folder}: cannot be read, delete it to resume from before ({reason})") from error
+        return replicate(restored["state"]), RunState(**restored["progress"])
 
     def close(self) -> None:
         """Waits until everything is written."""

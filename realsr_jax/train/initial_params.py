@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from realsr_jax.models import build_model, network_of
 from realsr_jax.models.network import ModelConfig
-from realsr_jax.models import build_model
 from realsr_jax.weights import load_weights
 
 
@@ -58,7 +58,7 @@ def _fresh_params(config: ModelConfig, seed: int) -> Any:
 
 def _check_same_network(found: ModelConfig, wanted: ModelConfig, start_from: str) -> None:
     """Raises ValueError unless two networks are the same but for the scale and what needs no parameters."""
-    ignored = ("scale", "res_scale", "edge_padding")
+    ignored = ("scale", *network_of(wanted).not_in_shapes)
     fields = [
         {name: value for name, value in dataclasses.asdict(config).items() if name not in ignored}
         for config in (found, wanted)

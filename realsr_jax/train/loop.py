@@ -1,37 +1,41 @@
-"""A training run from its configuration: data in, steps, evaluations, checkpoints and records out."""
+"""A training run from its configuration: data in, steps, evaluations, checkpoints and weights out."""
 
 import collections
+import contextlib
 import dataclasses
-import fcntl
-import os
 import re
 import shutil
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 
-from realsr_jax import weights
-from realsr_jax.data import DataError, Pairs, batch_names, make_batches, open_pairs
+from realsr_jax.data import DataError, TrainingPairs, batch_names, make_batches, open_pairs
+from realsr_jax.data.sources import Source
 from realsr_jax.models import build_model
-from realsr_jax.train.checkpoints import Checkpoints, Progress, as_numpy
-from realsr_jax.train.run_config import check_description
-from realsr_jax.train.optimizers import make_optimizer, make_schedule
-from realsr_jax.train.run_log import Records
-from realsr_jax.train.progress_lines import Meter, Report, headline_name
+from realsr_jax.system.errors import is_out_of_memory
+from realsr_jax.system.files import locked, remove_half_written
+from realsr_jax.system.jax_startup import profiled
+from realsr_jax.system.terminal import Progress
+from realsr_jax.train.checkpoints import Checkpoints, RunState, as_numpy
 from realsr_jax.train.initial_params import count, initial_params
-from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
-from realsr_jax.train.validation import Validation
+from realsr_jax.train.optimizers import make_optimizer
+from realsr_jax.train.progress_lines import Meter, TrainProgressLines, headline_name
+from realsr_jax.train.run_config import CONFIG_FILE, read_run_config, without_folders, write_run_config
+from realsr_jax.train.run_log import RunLog
+from realsr_jax.train.step import TrainState, make_loss, make_state, parallelise, replicate, train_step
 from realsr_jax.train.train_config import TrainConfig
+from realsr_jax.train.validation import Validation
+from realsr_jax.weights import save_weights
 
 Say = Callable[[str], None]
+
+_PROFILED = range(3, 8)  # steps after the start, when all is compiled
 
 
 class BadBatchError(ValueError):
@@ -39,7 +43,7 @@ class BadBatchError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class RunResult:
     """How a run ended.
 
     Attributes:
@@ -53,16 +57,21 @@ class Result:
     best_score: float | None
 
 
-def train(config: TrainConfig, workdir: Path, *, say: Say) -> Result:
+def train(
+    config: TrainConfig, workdir: Path, *, say: Say, command: str = "", profile: Path | None = None
+) -> RunResult:
     """Trains a network, or continues to where a run in the same directory was interrupted.
 
     SIGTERM and SIGINT save a checkpoint and end the run.
 
     Args:
         config: the run.
-        workdir: its directory, shared by all hosts: ``config.json``, ``checkpoints``, the weights directories
-            ``latest`` and ``best``, ``log.jsonl``, ``tensorboard`` and ``curves.png``.
+        workdir: its directory, shared by all hosts: ``config.json``, ``checkpoints``, ``log.jsonl``,
+            ``tensorboard``, ``curves.png``, and the weights directories ``latest`` and ``best``, the latter of the
+            evaluation with the highest score. (``model_best.pt`` of the published code is its latest network.)
         say: prints a line for the user.
+        command: what was typed to start the run, which exported weights tell.
+        profile: where to write a profile of the fourth to eighth step, for TensorBoard or xprof.
 
     Raises:
         ValueError: if the configuration, the data or what is in the directory cannot be used.
@@ -73,242 +82,236 @@ def train(config: TrainConfig, workdir: Path, *, say: Say) -> Result:
     existed = workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() > 0:
-        return _train(config, workdir, _say_nothing)
-    with _locked(workdir):
+        return _Run(config, workdir, lambda _: None, command)(profile)
+    with locked(workdir / ".lock", otherwise=f"{workdir}: another run is going on in this directory"):
         try:
-            return _train(config, workdir, say)
+            return _Run(config, workdir, say, command)(profile)
         except DataError:
             names = {path.name for path in workdir.iterdir()}
-            if not existed and names <= {".lock", "config.json", "checkpoints"}:  # not one step was tried
+            if not existed and names <= {".lock", CONFIG_FILE, "checkpoints"}:  # not one step was tried
                 shutil.rmtree(workdir, ignore_errors=True)
             raise
 
 
-def _train(config: TrainConfig, workdir: Path, say: Say) -> Result:
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    is_new = checkpoints.latest() is None
-    check_description(config, workdir, is_new=is_new)
-    pairs = _open(config, config.train, say, patch_size=config.patch_size)
-    validation = None
-    if config.valid is not None:
-        valid_pairs = _open(config, (config.valid,), say)
-        validation = Validation(config.model, valid_pairs, protocol=config.protocol, dtype=config.dtype)
-
-    start_from = config.start_from if is_new else ""
-    params, origin = initial_params(config.model, seed=config.seed, start_from=start_from)
-    optimizer = make_optimizer(config.optimizer, clip_gradient=config.clip_gradient)
-    state = make_state(params, optimizer, with_average=config.ema_decay > 0)
-    restored = checkpoints.restore(state)
-    state, progress = (replicate(state), Progress()) if restored is None else restored
-    say(
-        f"{type(config.model).__name__.removesuffix('Config')}, {count(params):,} parameters, "
-        + (origin if restored is None else f"continued after step {int(state.step)}")
-    )
-    say(f"{len(pairs):,} training pairs on {jax.device_count()} {jax.devices()[0].platform} device(s)")
-    run = _Run(config, workdir, pairs, validation, checkpoints, progress, say)
-    step = parallelise(
-        train_step,
-        loss_fn=make_loss(
-            build_model(config.model, dtype=jnp.dtype(config.dtype), remat=config.remat), config.losses
-        ),
-        optimizer=optimizer,
-        schedule=make_schedule(
-            config.schedule, n_steps=config.n_steps, steps_per_epoch=config.steps_per_epoch
-        ),
-        accumulate=config.accumulate,
-        ema_decay=config.ema_decay,
-    )
-    return run(state, step)
-
-
 class _Run:
-    """The loop, with what it needs at hand."""
+    """A run: what it needs at hand, and the loop."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        workdir: Path,
-        pairs: Pairs,
-        validation: Validation | None,
-        checkpoints: Checkpoints,
-        progress: Progress,
-        say: Say,
-    ):
-        self.config = config
-        self.workdir = workdir
-        self.pairs = pairs
-        self.validation = validation
-        self.checkpoints = checkpoints
-        self.progress = progress
-        self.say = say
+    def __init__(self, config: TrainConfig, workdir: Path, say: Say, command: str) -> None:
+        """Opens the data and what an earlier start of the run has left."""
+        self.workdir, self.say, self.command = workdir, say, command
+        self.checkpoints = Checkpoints(workdir / "checkpoints")
+        is_new = self.checkpoints.latest() is None
+        if not is_new:  # first without the length of an epoch, so that nothing is decoded in vain
+            read_run_config(config, workdir)
+        self.pairs = _open(config, config.train, say, patch_size=config.patch_size)
+        self.config = config = config.with_epochs_for(len(self.pairs))
+        earlier = None if is_new else read_run_config(config, workdir)
+        if jax.process_index() == 0:
+            write_run_config(config, workdir)
+        self.validation = None
+        if config.valid is not None:
+            pairs = _open(config, (config.valid,), say)
+            self.validation = Validation(config.model, pairs, protocol=config.protocol, dtype=config.dtype)
+        start_from = config.start_from if is_new else ""
+        params, origin = initial_params(config.model, seed=config.seed, start_from=start_from)
+        self.optimizer = make_optimizer(config.optimizer, clip_gradient=config.clip_gradient)
+        state = make_state(params, self.optimizer, with_average=config.ema_decay > 0)
+        restored = self.checkpoints.restore(state)
+        self.state, self.run_state = restored or (replicate(state), RunState())
+        self.start = int(self.state.step)
+        name = type(config.model).__name__.removesuffix("Config")
+        origin = f"continued after step {self.start}" if restored else origin
+        say(f"{name}, {count(params):,} parameters, {origin}")
+        device = jax.devices()[0].platform
+        say(f"{len(self.pairs):,} training pairs on {jax.device_count()} {device} device(s)")
+        if earlier is not None:
+            self._tell_of_new_schedule(earlier["epochs"])
         self.meter = Meter()
 
-    def __call__(self, state: Any, step_fn: Callable[..., Any]) -> Result:
-        config, start = self.config, int(state.step)
+    def _tell_of_new_schedule(self, earlier_epochs: int) -> None:
+        """Says what a learning rate does at the start of a run that continues to another end."""
+        earlier = self.config.replace(epochs=earlier_epochs)
+        before, now = (float(_schedule(config)(self.start)) for config in (earlier, self.config))
+        if not np.isclose(before, now, rtol=1e-3, atol=0):
+            self.say(
+                f"the {type(self.config.schedule).__name__} schedule now ends at step {self.config.n_steps}: "
+                f"the learning rate goes from {before:.3g} to {now:.3g} here"
+            )
+
+    def __call__(self, profile: Path | None) -> RunResult:
+        """Takes the steps that are left."""
+        config = self.config
+        log = None
         if jax.process_index() == 0:
-            _remove_half_written(self.workdir)
-        ended = self.progress.ended_epochs
-        records = None
-        if jax.process_index() == 0:
+            ended = self.run_state.ended_epochs
+            for name in ("best", "latest", f"epochs/{ended + 1}"):
+                remove_half_written(self.workdir / name)
             score_name = headline_name(config.protocol)
-            records = Records(self.workdir, step=start, epoch=ended, score_name=score_name)
-        self.report = Report(config, records, self.say, start=start)
+            log = RunLog(self.workdir, step=self.start, epoch=ended, score_name=score_name)
+        self.lines = TrainProgressLines(config, log, self.say, start=self.start)
         batches = make_batches(
             self.pairs,
             patch_size=config.patch_size,
             batch_size=config.batch_size,
             n_steps=config.n_steps,
             seed=config.seed,
-            start=start,
+            augment=config.augment,
+            start=self.start,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             workers=config.workers,
         )
-        with _signals_noted() as signals:
-            failed = True
-            try:
-                result = self._steps(state, step_fn, batches, signals)
-                failed = False
-                return result
-            finally:
-                batches.close()  # pyright: ignore[reportAttributeAccessIssue]
-                if records is not None:
-                    records.close()
-                # Where one host of several fails, the others would not come to wait for it.
-                if not failed or jax.process_count() == 1:
-                    self.checkpoints.close()
+        failed = True
+        try:
+            with _signals_noted() as signals, contextlib.ExitStack() as profiling:
+                result = self._steps(batches, signals, profiling, profile)
+            failed = False
+            return result
+        finally:
+            batches.close()
+            if log is not None:
+                log.close()
+            # Where one host of several fails, the others would not come to wait for it.
+            if not failed or jax.process_count() == 1:
+                self.checkpoints.close()
 
     def _steps(
-        self, state: Any, step_fn: Callable[..., Any], batches: Iterator[Any], signals: list[int]
-    ) -> Result:
-        config = self.config
-        # The metrics of a step are looked at when the next one has been handed to the device, which so
-        # is never idle.
+        self,
+        batches: Iterator[dict[str, np.ndarray]],
+        signals: Sequence[int],
+        profiling: contextlib.ExitStack,
+        profile: Path | None,
+    ) -> RunResult:
+        config, step_fn = self.config, self._step_function()
         pending: collections.deque[tuple[int, Any]] = collections.deque()
-        start = int(state.step)
-        was_complete = self.progress.ended_epochs >= config.epochs
-        if (
-            start // config.steps_per_epoch > self.progress.ended_epochs
-            and start % config.steps_per_epoch == 0
-        ):
-            self._end_epoch(state, start)  # the run was stopped before it came to this
-        for number in range(start, config.n_steps):
+        ended_before = self.run_state.ended_epochs
+        if self.start == (ended_before + 1) * config.steps_per_epoch:
+            self._end_epoch(self.start)  # the run was stopped before it came to this
+        for done in range(self.start + 1, config.n_steps + 1):
+            if profile is not None and done - self.start - 1 == _PROFILED.start:
+                profiling.enter_context(profiled(profile))
             batch = self.meter.wait_for(batches)
             with _memory_explained():
-                state, metrics = step_fn(state, _by_device(batch, stop=bool(signals)))
-            pending.append((number, metrics))
-            done = number + 1
+                self.state, metrics = step_fn(self.state, _by_device(batch, stop=bool(signals)))
+            pending.append((done, metrics))
             is_epoch_end = done % config.steps_per_epoch == 0
-            pauses = is_epoch_end or done % config.checkpoint_every == 0 or done % config.log_every == 0
-            stops = False
-            while len(pending) > (0 if pauses else 1):
-                stops |= self._look_at(*pending.popleft())
-            if done % config.log_every == 0 or is_epoch_end:
-                self.report.training(done, self.meter.take(config.batch_size))
+            saves = done % config.checkpoint_every == 0
+            logs = is_epoch_end or done % config.log_every == 0
+            # A step's metrics are looked at when the next one has been handed to the device, which so is
+            # never idle.
+            stops = self._look_at(pending, leave=0 if saves or logs else 1)
+            if done - self.start == _PROFILED.stop:
+                profiling.close()
+            if logs:
+                self.lines.training(done, self.meter.take(config.batch_size))
             if stops:
-                while pending:
-                    self._look_at(*pending.popleft())
-                self.checkpoints.save(state, self.progress)
+                self._look_at(pending)
+                self.checkpoints.save(self.state, self.run_state)
                 self.say(f"stopped after step {done}, saved; the same command continues")
-                return Result(done, False, self.progress.best_score)
+                return RunResult(done, False, self.run_state.best_score)
             if is_epoch_end:
-                self._end_epoch(state, done)
-            elif done % config.checkpoint_every == 0:
-                self.checkpoints.save(state, self.progress)
-        place = self.workdir / ("best" if self.progress.best_epoch else "latest")
+                self._end_epoch(done)
+            elif saves:
+                self.checkpoints.save(self.state, self.run_state)
+        return self._completed(ended_before >= config.epochs)
+
+    def _step_function(self) -> Callable[[TrainState, Any], Any]:
+        config = self.config
+        model = build_model(config.model, dtype=config.dtype, remat=config.remat)
+        return parallelise(
+            train_step,
+            loss_fn=make_loss(model, config.losses),
+            optimizer=self.optimizer,
+            schedule=_schedule(config),
+            accumulate=config.accumulate,
+            ema_decay=config.ema_decay,
+        )
+
+    def _completed(self, was_complete: bool) -> RunResult:
+        place = self.workdir / ("best" if self.run_state.best_epoch else "latest")
         where = f"weights in {place}, use --weights={self.workdir}"
         if was_complete:
-            self.say(f"already complete after step {start}; {where}; --config.epochs=M continues it")
+            self.say(f"already complete after step {self.start}; {where}; --config.epochs=M continues it")
         else:
             self.say(f"complete; {where}")
-        return Result(config.n_steps, True, self.progress.best_score)
+        return RunResult(self.config.n_steps, True, self.run_state.best_score)
 
-    def _look_at(self, number: int, metrics: Any) -> bool:
-        """Reads a step's metrics; returns whether a host was told to stop."""
-        with _memory_explained():  # devices compute in the background
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        stop, is_finite = values.pop("stop") > 0, values.pop("is_finite") > 0
-        if is_finite:
-            self.meter.add(values)
-        else:
-            self._complain_of(number, values)
-        return stop
+    def _look_at(self, pending: collections.deque[tuple[int, Any]], *, leave: int = 0) -> bool:
+        """Reads the metrics of all steps but the last few; returns whether a host was told to stop."""
+        stops = False
+        while len(pending) > leave:
+            step, metrics = pending.popleft()
+            with _memory_explained():  # devices compute in the background
+                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            stops |= values.pop("stop") > 0
+            if values.pop("is_finite") > 0:
+                self.meter.add(values)
+            else:
+                self._complain_of(step, values)
+        return stops
 
-    def _complain_of(self, number: int, values: dict[str, float]) -> None:
+    def _complain_of(self, step: int, values: dict[str, float]) -> None:
         config = self.config
-        names = batch_names(self.pairs, number, batch_size=config.batch_size, seed=config.seed)
+        names = batch_names(self.pairs, step - 1, batch_size=config.batch_size, seed=config.seed)
         what = (
-            f"step {number + 1}: loss {values['loss']}, gradient norm {values['gradient_norm']}; "
+            f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; "
             f"its batch: {', '.join(dict.fromkeys(names))}"
         )
-        self.progress.bad_batches += 1
-        if self.progress.bad_batches <= config.max_bad_batches:
+        self.run_state.bad_batches += 1
+        if self.run_state.bad_batches <= config.max_bad_batches:
             self.say(f"skipped {what}")
             return
-        last = self.checkpoints.latest()
         raise BadBatchError(
-            f"{what}; last good checkpoint: {last or 'none yet'} (lower the learning rate, look at these "
-            "files, or skip such batches with --config.max_bad_batches=N)"
+            f"{what}; last good checkpoint: {self.checkpoints.latest() or 'none yet'} (lower the learning "
+            "rate, look at these files, or skip such batches with --config.max_bad_batches=N)"
         )
 
-    def _end_epoch(self, state: Any, done: int) -> None:
+    def _end_epoch(self, done: int) -> None:
         """Evaluates, exports the weights and saves."""
         epoch = done // self.config.steps_per_epoch
-        params = as_numpy(state.weights)
-        score = None
+        params, score = as_numpy(self.state.weights), None
         if self.validation is not None:
             outcome = self.validation(params)
-            score = outcome.score
-            best = self.progress.best_score
-            is_best = best is None or score > best
-            if is_best:
-                self.progress = dataclasses.replace(self.progress, best_score=score, best_epoch=epoch)
+            score, best = outcome.score, self.run_state.best_score
+            if best is None or score > best:
+                self.run_state.best_score, self.run_state.best_epoch = score, epoch
                 self._export("best", params, epoch, score)
-            self.report.evaluation(done, outcome, self.progress)
+            self.lines.evaluation(done, outcome, self.run_state)
         self._export("latest", params, epoch, score)
-        self.progress = dataclasses.replace(self.progress, ended_epochs=epoch)
-        self.checkpoints.save(state, self.progress, score=score)
-        self.report.plot()
+        if self.config.save_every_epoch:
+            self._export(f"epochs/{epoch}", params, epoch, score)
+        self.run_state.ended_epochs = epoch
+        self.checkpoints.save(self.state, self.run_state, score=score)
+        self.lines.plot()
         self.meter.skip_pause()
 
     def _export(self, name: str, params: Any, epoch: int, score: float | None) -> None:
-        if jax.process_index() == 0:
-            provenance = {"trained_in": self.workdir.name, "epoch": str(epoch)}
-            if score is not None:
-                provenance[f"{self.config.protocol}_score"] = f"{score:.6f}"
-            weights.save_weights(self.workdir / name, self.config.model, params, provenance=provenance)
+        if jax.process_index() > 0:
+            return
+        sources = ", ".join(without_folders(str(source)) for source in self.config.train)
+        provenance = {
+            "trained_in": self.workdir.name,
+            "epoch": str(epoch),
+            "training_data": f"{len(self.pairs):,} pairs of {sources}",
+        }
+        if self.command:
+            provenance["command"] = self.command
+        if score is not None:
+            provenance[f"{self.config.protocol}_score"] = f"{score:.6f}"
+        save_weights(self.workdir / name, self.config.model, params, provenance=provenance)
 
 
-def _remove_half_written(workdir: Path) -> None:
-    """Removes what a killed run left of weights that it was writing, unless it had not yet replaced them."""
-    for name in ("best", "latest"):
-        for path in workdir.glob(f".{name}.*.old"):
-            if not (workdir / name).exists():
-                os.replace(path, workdir / name)
-        for path in workdir.glob(f".{name}.*"):
-            shutil.rmtree(path, ignore_errors=True)
+def _schedule(config: TrainConfig) -> optax.Schedule:
+    return config.schedule.make(n_steps=config.n_steps, steps_per_epoch=config.steps_per_epoch)
 
 
-@contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-    """Keeps a second run out of a directory, where the file system knows locks."""
-    with (workdir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{workdir}: another run is going on in this directory") from error
-        except OSError:
-            pass
-        yield
-
-
-@contextmanager
+@contextlib.contextmanager
 def _memory_explained() -> Iterator[None]:
     """Turns a device's lack of memory into a ValueError that says what helps."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         found = re.search(r"allocat\w+ (\d+) bytes", str(error))
         wanted = f", allocating {int(found[1]) / 2**30:.1f} GiB" if found else ""
@@ -321,27 +324,20 @@ def _memory_explained() -> Iterator[None]:
 def _by_device(batch: dict[str, np.ndarray], *, stop: bool) -> dict[str, np.ndarray]:
     """Cuts this host's batch for its devices, and adds whether the host was told to stop."""
     n = jax.local_device_count()
-    parts = {name: x.reshape(n, -1, *x.shape[1:]) for name, x in batch.items()}
-    return parts | {"stop": np.full((n,), stop, np.float32)}
+    shares = {name: x.reshape(n, -1, *x.shape[1:]) for name, x in batch.items()}
+    return shares | {"stop": np.full((n,), stop, np.float32)}
 
 
-def _open(config: TrainConfig, sources: Any, say: Say, *, patch_size: int = 0) -> Pairs:
-    shown = time.monotonic()
-
-    def progress(ready: int, total: int) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > 10:
-            shown = time.monotonic()
-            say(f"decoded {ready:,} of {total:,} pairs of images")
-
-    pairs = open_pairs(
-        sources,
-        scale=config.model.scale,
-        patch_size=patch_size,
-        decoded_dir=config.decoded_dir,
-        skip_bad=config.skip_bad_images,
-        progress=progress,
-    )
+def _open(config: TrainConfig, sources: Sequence[Source], say: Say, *, patch_size: int = 0) -> TrainingPairs:
+    with Progress("decoding", "pairs", tell=say) as progress:
+        pairs = open_pairs(
+            sources,
+            scale=config.model.scale,
+            patch_size=patch_size,
+            decoded_dir=config.decoded_dir,
+            skip_bad=config.skip_bad_images,
+            progress=progress.update,
+        )
     for problem in pairs.problems:
         say(f"left out: {problem}")
     return pairs
@@ -360,7 +356,7 @@ def _check_batch_size(config: TrainConfig) -> None:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _signals_noted() -> Iterator[list[int]]:
     """Collects SIGTERM and SIGINT instead of dying of them; a second SIGINT interrupts at once."""
     noted: list[int] = []
@@ -379,7 +375,3 @@ def _signals_noted() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _say_nothing(_: str) -> None:
-    pass

@@ -1,14 +1,14 @@
-"""What a run tells while it goes on: lines for the user, and the same figures for the records."""
+"""What a run tells while it goes on: lines for the user, and the same figures for the log."""
 
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from realsr_jax.evaluate.protocols import Protocol, columns
-from realsr_jax.train.checkpoints import Progress
-from realsr_jax.train.run_log import Records
-from realsr_jax.train.validation import Outcome
+from realsr_jax.train.checkpoints import RunState
+from realsr_jax.train.run_log import RunLog
 from realsr_jax.train.train_config import TrainConfig
+from realsr_jax.train.validation import Outcome
 
 
 def headline_name(protocol: str) -> str:
@@ -57,15 +57,15 @@ class Meter:
         self._waited = 0.0
 
 
-class Report:
-    """Writes lines for the user and records."""
+class TrainProgressLines:
+    """Writes lines for the user, and the log."""
 
     def __init__(
-        self, config: TrainConfig, records: Records | None, say: Callable[[str], None], *, start: int
+        self, config: TrainConfig, log: RunLog | None, say: Callable[[str], None], *, start: int
     ):
-        """Starts at a step; without records, where another process keeps them."""
+        """Starts at a step; without a log, where another process keeps it."""
         self._config = config
-        self._records = records
+        self._log = log
         self._say = say
         self._start = start
         self._since = time.monotonic()
@@ -74,8 +74,8 @@ class Report:
         """Reports the steps since the last report; `values` as `Meter.take` returns them."""
         config = self._config
         epoch = -(-done // config.steps_per_epoch)
-        if self._records is not None:
-            self._records.write(step=done, epoch=epoch, values=values)
+        if self._log is not None:
+            self._log.write(step=done, epoch=epoch, values=values)
         parts = ", ".join(
             f"{name.removeprefix('loss/')} {value:.4g}"
             for name, value in values.items()
@@ -90,27 +90,27 @@ class Report:
             f"waiting {values['waiting']:.0%}  {_duration(left)} left"
         )
 
-    def evaluation(self, done: int, outcome: Outcome, progress: Progress) -> None:
+    def evaluation(self, done: int, outcome: Outcome, run_state: RunState) -> None:
         """Reports an evaluation."""
         epoch = done // self._config.steps_per_epoch
-        if self._records is not None:
+        if self._log is not None:
             values = {f"valid/{name}": value for name, value in outcome.values.items()}
-            self._records.write(step=done, epoch=epoch, values=values)
+            self._log.write(step=done, epoch=epoch, values=values)
             for name, image in outcome.samples.items():
-                self._records.show(step=done, name=f"valid/{name}", image=image)
+                self._log.show(step=done, name=f"valid/{name}", image=image)
         protocol = Protocol(self._config.protocol)
         figures = {
             column.field: f"{column.heading} {outcome.values[column.field]:.4f} {column.unit}".rstrip()
             for column in columns(protocol)
         }
         decisive = figures.pop(protocol.headline)
-        best = "best so far" if progress.best_epoch == epoch else f"best in epoch {progress.best_epoch}"
+        best = "best so far" if run_state.best_epoch == epoch else f"best in epoch {run_state.best_epoch}"
         self._say(f"evaluation after epoch {epoch}: {decisive} ({best})  {'  '.join(figures.values())}")
 
     def plot(self) -> None:
         """Draws the curves anew."""
-        if self._records is not None:
-            self._records.plot()
+        if self._log is not None:
+            self._log.plot()
 
 
 def _duration(seconds: float) -> str:

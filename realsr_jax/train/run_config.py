@@ -2,15 +2,16 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
-from typing import Any
-
-import jax
+from typing import Any, Final
 
 from realsr_jax.system.files import write_atomically
 from realsr_jax.train.train_config import TrainConfig
 
-_MAY_CHANGE = frozenset(
+CONFIG_FILE: Final = "config.json"
+
+_MAY_CHANGE: Final = frozenset(
     {
         "epochs",
         "dtype",
@@ -20,6 +21,7 @@ _MAY_CHANGE = frozenset(
         "skip_bad_images",
         "checkpoint_every",
         "log_every",
+        "save_every_epoch",
         "workers",
         "decoded_dir",
     }
@@ -27,40 +29,74 @@ _MAY_CHANGE = frozenset(
 """Fields that a continued run may have otherwise."""
 
 
-def check_description(config: TrainConfig, workdir: Path, *, is_new: bool) -> None:
-    """Compares a configuration with that of the run in a directory; the first process writes it there.
+def write_run_config(config: TrainConfig, workdir: Path) -> None:
+    """Writes a run's configuration, with the length of its epochs, into its directory."""
+    write_atomically(workdir / CONFIG_FILE, json.dumps(describe(config), indent=2) + "\n")
+
+
+def read_run_config(config: TrainConfig, workdir: Path) -> dict[str, Any]:
+    """Returns the description of the run in a directory, after comparing it with the run that continues it.
 
     Args:
-        config: of the run that starts or continues.
-        workdir: its directory.
-        is_new: whether the run has no checkpoint yet, so that nothing binds it.
+        config: of the run that continues it. As long as its `steps_per_epoch` is 0, that is not compared.
+        workdir: the run's directory.
+
+    Returns:
+        The description as `describe` makes it, fields that the file does not know at their defaults; that of
+        `config` if there is no file.
 
     Raises:
         ValueError: if the directory holds another run.
     """
-    path = workdir / "config.json"
-    wanted = describe(config)
+    path, wanted = workdir / CONFIG_FILE, describe(config)
     try:
-        found = wanted if is_new else json.loads(path.read_text())
+        found = _completed(json.loads(path.read_text()), config)
     except FileNotFoundError:
-        found = wanted
+        return wanted
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); delete it to continue the run") from error
-    changed = sorted(name for name in wanted if name not in _MAY_CHANGE and found.get(name) != wanted[name])
+    bound = wanted.keys() - _MAY_CHANGE - (set() if config.steps_per_epoch else {"steps_per_epoch"})
+    changed = sorted(name for name in bound if found.get(name) != wanted[name])
+    if changed == ["steps_per_epoch"]:
+        raise ValueError(
+            f"{workdir}: holds a run whose epochs have {found['steps_per_epoch']} steps, and now they have "
+            f"{config.steps_per_epoch}: training data were added or removed; put them back, or continue with "
+            f"--config.steps_per_epoch={found['steps_per_epoch']}"
+        )
     if changed:
         differences = ", ".join(_difference(name, found.get(name), wanted[name]) for name in changed)
         raise ValueError(
             f"{workdir}: holds a run with {differences}; use another --workdir, which can "
             f"start from this run with --config.start_from={workdir}"
         )
-    if jax.process_index() == 0:
-        write_atomically(path, json.dumps(wanted, indent=2) + "\n")
+    return found
+
+
+def _completed(found: Any, config: Any) -> Any:
+    """Adds the fields that a configuration has gained since it was described, at their defaults."""
+    if isinstance(found, list) and isinstance(config, (list, tuple)) and len(found) == len(config):
+        return [_completed(*entries) for entries in zip(found, config, strict=True)]
+    if not isinstance(found, dict) or found.get("class") != type(config).__name__:
+        return found
+    described = {name: _completed(value, getattr(config, name, None)) for name, value in found.items()}
+    return {field.name: describe(_default(field)) for field in dataclasses.fields(config)} | described
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 def _difference(name: str, found: Any, wanted: Any) -> str:
     if found is None or isinstance(found, (dict, list)):
         return f"another {name}"
     return f"{name} {found!r} (now {wanted!r})"
+
+
+def without_folders(text: str) -> str:
+    """Returns a text with absolute paths cut to their last parts, as what others read tells no one's folders."""
+    return re.sub(r"(?<![\w.*-])~?/(?:[^'\",]*/)?(?=[^/])", "", text)
 
 
 def describe(config: Any) -> Any:

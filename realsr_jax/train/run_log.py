@@ -12,7 +12,7 @@ import numpy as np
 from realsr_jax.system.files import write_atomically
 
 
-class Records:
+class RunLog:
     """Writes the records of a run into its directory, from one process only.
 
     ``log.jsonl`` has one object a line: ``step`` and ``epoch`` with ``loss``, ``loss/NAME``,

@@ -11,8 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from realsr_jax import losses
-from realsr_jax.losses import L1, MSE, MSSSIM, SSIM, ClipL1, Loss, Weighted
+from realsr_jax.losses import Weighted
 
 AXIS = "batch"
 
@@ -60,25 +59,11 @@ def make_loss(model: nn.Module, terms: tuple[Weighted, ...]) -> LossFunction:
 
     def loss_fn(params: Any, batch: Batch) -> tuple[jax.Array, Metrics]:
         sr = jnp.asarray(model.apply({"params": params}, batch["lr"].astype(jnp.float32)))
-        parts = {type(term.loss).__name__: _apply(term.loss, sr, batch["hr"]) for term in terms}
+        parts = {type(term.loss).__name__: term.loss(sr, batch["hr"]) for term in terms}
         weighted = (term.weight * part for term, part in zip(terms, parts.values(), strict=True))
         return sum(weighted, start=jnp.zeros(())), parts
 
     return loss_fn
-
-
-def _apply(loss: Loss, sr: jax.Array, hr: jax.Array) -> jax.Array:
-    match loss:
-        case L1():
-            return losses.l1(sr, hr)
-        case MSE():
-            return losses.mse(sr, hr)
-        case ClipL1(clip_min, clip_max):
-            return losses.clip_l1(sr, hr, clip_min=clip_min, clip_max=clip_max)
-        case SSIM():
-            return losses.ssim_loss(sr, hr)
-        case MSSSIM():
-            return losses.ms_ssim_loss(sr, hr)
 
 
 def train_step(
@@ -94,7 +79,7 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """Takes one step of gradient descent.
 
-    A batch that makes the loss, a gradient or the state not finite changes nothing but the count of steps.
+    A batch whose loss or gradient is not finite changes nothing but the count of steps.
 
     Args:
         state: before the step.

@@ -6,7 +6,9 @@ what cannot be, once all overrides are made.
 
 import dataclasses
 from dataclasses import field
+from typing import Any, Final, Self
 
+from realsr_jax.data.pair_reading import DataError
 from realsr_jax.data.sources import Source
 from realsr_jax.losses import L1, Weighted
 from realsr_jax.models.edsr import EDSRConfig
@@ -14,7 +16,7 @@ from realsr_jax.models.network import ModelConfig
 from realsr_jax.system.errors import require
 from realsr_jax.train.optimizers import Adam, Optimizer, Schedule, StepDecay
 
-_LEAST_STEPS = 1000
+_LEAST_STEPS: Final = 1000
 
 
 @dataclasses.dataclass
@@ -26,13 +28,15 @@ class TrainConfig:
         train: the training data; several sources are joined.
         valid: the data of the evaluation after each epoch, or None.
         start_from: where the parameters come from: a weights directory or a training run's directory (its
-            best weights; ``RUN/latest`` for the latest); empty to start from scratch.
+            best weights, those of the highest score; ``RUN/latest`` for the latest, which the published code
+            calls best); empty to start from scratch.
         losses: the terms of the loss, which are added.
         optimizer: how gradients change the parameters.
         schedule: the learning rate.
         batch_size: patches per step, over all devices and hosts.
         patch_size: side of a patch in HR pixels.
-        epochs: how many; evaluation and export of weights come after each.
+        epochs: how many; evaluation and export of weights come after each. The published code, told
+            ``--epochs N``, makes one less.
         steps_per_epoch: batches that make an epoch; 0 for the published rule, by the number of pairs
             (`published_epoch`).
         clip_gradient: bound on each gradient value; 0 for none.
@@ -115,10 +119,35 @@ class TrainConfig:
         for source in (*self.train, *(() if self.valid is None else (self.valid,))):
             source.validate(scale)
 
+    def replace(self, **fields: Any) -> Self:
+        """Returns the run with other values of some fields."""
+        return dataclasses.replace(self, **fields)
+
     @property
     def n_steps(self) -> int:
         """Steps of the whole run, 0 as long as `steps_per_epoch` is."""
         return self.epochs * self.steps_per_epoch
+
+    def with_epochs_for(self, n_pairs: int) -> Self:
+        """Returns the run with the length of its epochs, which may depend on the number of training pairs."""
+        steps = self.steps_per_epoch or published_epoch(n_pairs, self.batch_size)
+        return self.replace(steps_per_epoch=steps)
+
+    def expected_steps(self) -> int | None:
+        """Returns the steps of the whole run, None where they depend on data that are not there yet.
+
+        Published data sets count as they were published, others as they are listed.
+        """
+        scale = self.model.scale
+        if self.steps_per_epoch:
+            return self.n_steps
+        try:
+            counts = [
+                source.published_count(scale) or len(source.list_pairs(scale)[0]) for source in self.train
+            ]
+        except (DataError, OSError):
+            return None
+        return self.with_epochs_for(sum(counts)).n_steps
 
 
 def published_epoch(n_pairs: int, batch_size: int) -> int:

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from realsr_jax.evaluate import protocols as evaluation
+from realsr_jax.data import TrainingPair, TrainingPairs
+from realsr_jax.evaluate import protocols
 from realsr_jax.models.network import ModelConfig
-from realsr_jax.data import Pair, Pairs
 from realsr_jax.upscale.upscaler import Upscaler
 
 _MOST_SAMPLES = 4
@@ -33,8 +33,8 @@ class Outcome:
 class Validation:
     """Scores parameters on images; every host upscales its part of them."""
 
-    def __init__(self, config: ModelConfig, pairs: Pairs, *, protocol: str, dtype: str):
-        """Prepares to evaluate a network by a protocol of `evaluation.Protocol`."""
+    def __init__(self, config: ModelConfig, pairs: TrainingPairs, *, protocol: str, dtype: str):
+        """Prepares to evaluate a network by a protocol of `protocols.Protocol`."""
         self._config = config
         self._pairs = pairs
         self._protocol = protocol
@@ -50,32 +50,32 @@ class Validation:
         scores, samples = [], {}
         for index in indices:
             pair = self._pairs[index]
-            sr = evaluation.to_8_bit(self._upscaler(pair.lr))
-            scores.append(evaluation.score(sr, pair.hr, scale=self._config.scale, protocol=self._protocol))
+            sr = protocols.to_8_bit(self._upscaler(pair.lr))
+            scores.append(protocols.score(sr, pair.hr, scale=self._config.scale, protocol=self._protocol))
             if len(samples) < _MOST_SAMPLES:
                 samples[pair.name.rsplit("/", 1)[-1]] = _side_by_side(sr, pair)
-        mean = evaluation.mean_scores(_from_all_hosts(scores, len(self._pairs)))
-        score = evaluation.headline(mean, self._protocol)
+        mean = protocols.mean_scores(_from_all_hosts(scores, len(self._pairs)))
+        score = protocols.headline(mean, self._protocol)
         return Outcome(score, {"score": score, **dataclasses.asdict(mean)}, samples)
 
 
-def _from_all_hosts(scores: list[evaluation.Scores], n_images: int) -> list[evaluation.Scores]:
+def _from_all_hosts(scores: list[protocols.Scores], n_images: int) -> list[protocols.Scores]:
     """Gathers what each host found, in the order of the hosts."""
     if jax.process_count() == 1:
         return scores
     from jax.experimental import multihost_utils
 
     most = -(-n_images // jax.process_count())
-    rows = np.full((most, len(dataclasses.fields(evaluation.Scores))), np.nan)
+    rows = np.full((most, len(dataclasses.fields(protocols.Scores))), np.nan)
     for row, each in zip(rows, scores, strict=False):
         row[:] = dataclasses.astuple(each)
     # As bits: collectives would make float32 of float64.
     gathered = multihost_utils.process_allgather(rows.view(np.uint32))
     table = np.asarray(gathered).view(np.float64).reshape(-1, rows.shape[1])
-    return [evaluation.Scores(*map(float, row)) for row in table if not np.isnan(row).all()]
+    return [protocols.Scores(*map(float, row)) for row in table if not np.isnan(row).all()]
 
 
-def _side_by_side(sr: np.ndarray, pair: Pair) -> np.ndarray:
+def _side_by_side(sr: np.ndarray, pair: TrainingPair) -> np.ndarray:
     height, width = (min(_SAMPLE_SIZE, side) for side in sr.shape[:2])
     top, left = (sr.shape[0] - height) // 2, (sr.shape[1] - width) // 2
     middle = slice(top, top + height), slice(left, left + width)

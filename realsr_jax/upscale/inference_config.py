@@ -15,7 +15,7 @@ def bicubic_scale(weights: str) -> int | None:
 
 @dataclasses.dataclass(frozen=True)
 class ModelRun:
-    """One network's part in a model ensemble.
+    """One network of an inference run.
 
     Attributes:
         weights: as `weights.load_weights` takes them, or plain interpolation as `bicubic_scale` knows it.
@@ -32,6 +32,17 @@ class ModelRun:
     def __post_init__(self):
         require(len(self.tilings) > 0, self, "tilings", "at least one")
         require(self.weight > 0, self, "weight", "more than 0")
+
+    @property
+    def scale(self) -> int:
+        """Output size over input size.
+
+        Raises:
+            WeightsError: if the weights are not there; see `weights.read_description`.
+        """
+        from realsr_jax.weights import read_description  # imports NumPy, which --help need not wait for
+
+        return bicubic_scale(self.weights) or read_description(self.weights).scale
 
 
 @dataclasses.dataclass(frozen=True)

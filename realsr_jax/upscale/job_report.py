@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from realsr_jax.images import SUFFIXES, Photo
 from realsr_jax.images.photo_jobs import Job
@@ -31,9 +30,10 @@ class _Progress:
 
 
 class JobReport:
-    """Tells how a list of jobs goes, as a context manager that closes with a summary.
+    """Tells how a list of jobs goes, from the first photo to the summary.
 
     Attributes:
+        bar: the progress bar, a context manager that clears it.
         exit_status: 0, or 1 once a job has failed.
     """
 
@@ -49,22 +49,14 @@ class JobReport:
         self._megapixels = 0.0
         self._started = time.monotonic()
         total = sum(progress.work for progress in self._progress.values())
-        self._bar = make_bar(total or 1, text=self._summary(), bar_format=f"{_BAR}starting")
+        self.bar = make_bar(total or 1, text=self._summary(), bar_format=f"{_BAR}starting")
 
-    def __enter__(self) -> Self:
-        """Returns the report."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Clears the bar and prints the summary."""
-        self._bar.close()
-        if kind is None:
-            kept = f", {self._n_kept} existed already" if self._n_kept else ""
-            failed = f", {self._n_failed} failed" if self._n_failed else ""
-            seconds = f" in {time.monotonic() - self._started:.1f} s" if self._n_succeeded else ""
-            say(f"{self._summary()}{seconds}{kept}{failed}")
+    def say_summary(self) -> None:
+        """Prints what has become of all jobs."""
+        kept = f", {self._n_kept} existed already" if self._n_kept else ""
+        failed = f", {self._n_failed} failed" if self._n_failed else ""
+        seconds = f" in {time.monotonic() - self._started:.1f} s" if self._n_succeeded else ""
+        say(f"{self._summary()}{seconds}{kept}{failed}")
 
     def started(self, job: Job, photo: Photo, scale: int) -> None:
         """Takes note of a photo's size, and warns of what is not upscaled."""
@@ -86,7 +78,7 @@ class JobReport:
     def succeeded(self, job: Job) -> None:
         """Tells that a photo's result is written; where standard output shows the bar, this tells enough."""
         self._n_succeeded += 1
-        if self._bar.disable or not sys.stdout.isatty():
+        if self.bar.disable or not sys.stdout.isatty():
             say(f"{job.source} -> {job.target} ({self._progress[job].sizes})")
         self._advance_bar(0)
 
@@ -118,7 +110,7 @@ class JobReport:
         return f"{count}, {self._megapixels / (time.monotonic() - self._started):.3g} megapixels/s"
 
     def _advance_bar(self, work: float, *, lost: float = 0) -> None:
-        bar = self._bar
+        bar = self.bar
         if bar.disable:
             return
         # Rounding must not lead past the end, nor failures to an end at nothing: tqdm objects to both.
@@ -126,7 +118,7 @@ class JobReport:
         bar.set_description_str(self._summary(), refresh=False)
         bar.update(work)
         if work and bar.smoothing:
-            # From now on the time left follows from the mean speed; before, networks were loaded and compiled.
+            # From now on the time left follows from the mean speed; before, networks were compiled.
             bar.smoothing, bar.initial, bar.start_t = 0, bar.n, time.time()
             bar.bar_format = f"{_BAR}{{remaining}} left"
 

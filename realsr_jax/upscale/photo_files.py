@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from realsr_jax import images
 from realsr_jax.images import Photo
@@ -14,9 +14,6 @@ from realsr_jax.system.processes import in_threads
 from realsr_jax.system.terminal import silent_pillow
 from realsr_jax.upscale.inference_config import InferenceConfig
 from realsr_jax.upscale.job_report import JobReport
-
-if TYPE_CHECKING:
-    from realsr_jax.upscale.photo_upscaling import ImageUpscaler, Smoothing
 
 _NAME: Final = "realsr-upscale"
 _READ_AHEAD: Final = 2
@@ -41,7 +38,8 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
     todo = [job for job in jobs if job.problem is None and not job.is_done]
     for folder in dict.fromkeys(job.target.parent for job in todo):
         check_output_folder(str(folder), f"--output={folder}").mkdir(parents=True, exist_ok=True)
-    with silent_pillow(), JobReport(_NAME, jobs) as report:
+    report = JobReport(_NAME, jobs)
+    with silent_pillow(), report.bar:
         for job in jobs:
             if job.problem is not None:
                 report.failed(job, job.problem)
@@ -49,23 +47,18 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
             # JAX starts here, after everything that can be wrong with the command line was checked.
             with ended_by_interrupt(_NAME):
                 start_jax()
-                from realsr_jax.upscale.photo_upscaling import load_inference, make_smoothing
+                from realsr_jax.upscale.photo_upscaling import load_inference, make_smoothing, upscale_photo
 
                 upscaler = load_inference(config, tile_batch=tile_batch)
-            _work_off(todo, upscaler, report, smoothing=make_smoothing(config), quality=quality)
+            upscale = functools.partial(upscale_photo, upscaler=upscaler, smoothing=make_smoothing(config))
+            _work_off(todo, report, upscale, scale=upscaler.scale, quality=quality)
+    report.say_summary()
     return report.exit_status
 
 
 def _work_off(
-    jobs: Sequence[Job],
-    upscaler: "ImageUpscaler",
-    report: JobReport,
-    *,
-    smoothing: "Smoothing | None",
-    quality: int,
+    jobs: Sequence[Job], report: JobReport, upscale: Callable[..., Photo], *, scale: int, quality: int
 ) -> None:
-    from realsr_jax.upscale.photo_upscaling import upscale_photo
-
     writing: list[tuple[Job, Future[None]]] = []  # at most one, or results would fill the memory
 
     def finish_writing() -> None:
@@ -76,28 +69,22 @@ def _work_off(
                 report.succeeded(job)
 
     with ThreadPoolExecutor(1) as writer:
-        for job, read in in_threads(_read, jobs, _READ_AHEAD, ahead=_READ_AHEAD):
+        for job, photo in in_threads(_read, jobs, _READ_AHEAD, ahead=_READ_AHEAD):
             with report.failures_of(job):
-                photo = read()
-                report.started(job, photo, upscaler.scale)
-                result = upscale_photo(
-                    photo,
-                    upscaler,
-                    format=job.format or photo.format,
-                    smoothing=smoothing,
-                    progress=functools.partial(report.progressed, job),
-                )
+                if isinstance(photo, Exception):
+                    raise photo
+                report.started(job, photo, scale)
+                progress = functools.partial(report.progressed, job)
+                result = upscale(photo, format=job.format or photo.format, progress=progress)
                 finish_writing()
                 writing.append((job, writer.submit(images.write_photo, result, job.target, quality=quality)))
-                del result
+                del photo, result  # or the next photo would be upscaled beside them
         finish_writing()
 
 
-def _read(job: Job) -> tuple[Job, Callable[[], Photo]]:
-    """Reads a photo; what comes back gives it, or raises what went wrong."""
-    read: Future[Photo] = Future()
+def _read(job: Job) -> tuple[Job, Photo | Exception]:
+    """Reads a photo, or returns what went wrong, which is reported in the order of the jobs."""
     try:
-        read.set_result(images.read_photo(job.source))
+        return job, images.read_photo(job.source)
     except Exception as error:
-        read.set_exception(error)
-    return job, read.result
+        return job, error

@@ -1,8 +1,8 @@
-"""Tile plans: where an image is cut and what each part contributes to the result, as plain data.
+"""Tile plans: where an image is cut and what each tile contributes to the result, as plain data.
 
-Both tilings separate into a plan for rows and one for columns. A part of the image that the network sees at
-once is a leaf; all leaves of a plan have one size. An output pixel is the sum of what the leaves contribute
-to it, and the contributions' weights sum to one.
+All tilings separate into a plan for rows and one for columns. A tile is what the network sees at once; all
+tiles of a plan have one size. An output pixel is the sum of what the tiles contribute to it: their outputs
+times ramps, which sum to one.
 """
 
 import dataclasses
@@ -17,42 +17,41 @@ class AxisPlan:
     """How one axis of an image is cut.
 
     Attributes:
-        leaf: length of a leaf in LR pixels; more than the image where that is smaller than a tile.
-        starts: first LR pixel of each leaf.
-        weights: float32 [leaves, leaf * scale], each leaf's contribution to the output pixels under it.
-        mirrored_weights: the same for an image that was flipped along this axis, seen in the unflipped one.
+        length: of a tile in LR pixels; more than the image where that is smaller than a tile.
+        starts: first LR pixel of each tile.
+        ramps: float32 [2, tiles, length * scale], each tile's contribution to the output pixels under it; the
+            second for an image that was flipped along this axis, seen in the unflipped one.
     """
 
-    leaf: int
+    length: int
     starts: tuple[int, ...]
-    weights: np.ndarray
-    mirrored_weights: np.ndarray
+    ramps: np.ndarray
 
     def kept(self, index: int) -> slice:
-        """Returns the range of a leaf's output pixels that contribute at all."""
-        used = np.flatnonzero(self.weights[index] + self.mirrored_weights[index])
+        """Returns the range of a tile's output pixels that contribute at all."""
+        used = np.flatnonzero(self.ramps[:, index].any(axis=0))
         return slice(int(used[0]), int(used[-1]) + 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
-    """How an image is cut: every leaf is one of the row plan crossed with one of the column plan."""
+class TilePlan:
+    """How an image is cut: every tile is one of the row plan crossed with one of the column plan."""
 
     rows: AxisPlan
     columns: AxisPlan
 
     @property
-    def leaf_shape(self) -> tuple[int, int]:
-        """Height and width of every leaf in LR pixels."""
-        return self.rows.leaf, self.columns.leaf
+    def tile_shape(self) -> tuple[int, int]:
+        """Height and width of every tile in LR pixels."""
+        return self.rows.length, self.columns.length
 
     @property
-    def leaves(self) -> list[tuple[int, int]]:
-        """Row and column index of every leaf."""
+    def tiles(self) -> list[tuple[int, int]]:
+        """Row and column index of every tile."""
         return [(i, j) for i in range(len(self.rows.starts)) for j in range(len(self.columns.starts))]
 
 
-def make_plan(height: int, width: int, *, scale: int, tiling: Tiling) -> Plan:
+def make_plan(height: int, width: int, *, scale: int, tiling: Tiling) -> TilePlan:
     """Plans the tiling of an image.
 
     Args:
@@ -72,23 +71,25 @@ def make_plan(height: int, width: int, *, scale: int, tiling: Tiling) -> Plan:
         case QuarterTiles():
             depth = _quarter_depth(height, width, tiling)
             axes = [_quarter_axis(n, scale, depth, tiling.shave_size) for n in (height, width)]
-    return Plan(*axes)
+    return TilePlan(*axes)
 
 
 def _uniform_axis(length: int, scale: int, tiling: UniformTiles) -> AxisPlan:
-    """Leaves of one size, evenly spread, that share at least the overlap and blend over half of it."""
+    """Tiles of one size, evenly spread, that share at least the overlap and blend over half of it."""
     size = tiling.size
     if length <= size:
-        weights = (np.arange(size * scale) < length * scale).astype(np.float32)[None]
-        return AxisPlan(size, (0,), weights, weights)
+        ramps = (np.arange(size * scale) < length * scale).astype(np.float32)[None]
+        return AxisPlan(size, (0,), np.stack([ramps, ramps]))
     count = -(-(length - tiling.overlap) // (size - tiling.overlap))
     starts = np.arange(count) * (length - size) // (count - 1)
     seams = np.concatenate([[-np.inf], (starts[1:] + starts[:-1] + size) / 2 * scale, [np.inf]])
-    ramp = max(tiling.overlap * scale / 2, 1e-6)
+    blended = max(tiling.overlap * scale / 2, 1e-6)
     pixels = starts[:, None] * scale + np.arange(size * scale) + 0.5
-    before, after = (np.clip((pixels - seam[:, None]) / ramp + 0.5, 0, 1) for seam in (seams[:-1], seams[1:]))
-    weights = (before - after).astype(np.float32)
-    return AxisPlan(size, tuple(int(start) for start in starts), weights, weights)
+    before, after = (
+        np.clip((pixels - seam[:, None]) / blended + 0.5, 0, 1) for seam in (seams[:-1], seams[1:])
+    )
+    ramps = (before - after).astype(np.float32)
+    return AxisPlan(size, tuple(int(start) for start in starts), np.stack([ramps, ramps]))
 
 
 def _quarter_length(length: int, shave: int) -> int:
@@ -106,7 +107,7 @@ def _quarter_depth(height: int, width: int, tiling: QuarterTiles) -> int:
         smaller = tuple(_quarter_length(n, tiling.shave_size) for n in shape)
         if smaller == shape:
             raise ValueError(
-                f"shave_size {tiling.shave_size} is too large: a {shape[0]}x{shape[1]} part stays that large "
+                f"shave_size {tiling.shave_size} is too large: a {shape[0]}x{shape[1]} tile stays that large "
                 f"when quartered, and never gets below 4 * chop_size**2 = {4 * tiling.chop_size**2} pixels"
             )
         shape = smaller
@@ -115,36 +116,35 @@ def _quarter_depth(height: int, width: int, tiling: QuarterTiles) -> int:
 def _quarter_axis(length: int, scale: int, depth: int, shave: int) -> AxisPlan:
     """Unrolls the published recursion along one axis.
 
-    A part of n pixels gives two, at its start and at its end; of its N = n * scale output pixels the first
+    A tile of n pixels gives two, at its start and at its end; of its N = n * scale output pixels the first
     gives ``N // 2``, the second the rest.
     """
-    parts = [(0, length, 0, length * scale)]  # start, length, first and end of the kept output pixels
+    tiles = [(0, length, 0, length * scale)]  # start, length, first and end of the kept output pixels
     for _ in range(depth):
-        halves = []
-        for start, n, first, end in parts:
+        smaller = []
+        for start, n, first, end in tiles:
             half, middle = _quarter_length(n, shave), n * scale // 2
             offset = (n - half) * scale
-            halves.append((start, half, first, min(end, middle)))
-            halves.append((start + n - half, half, max(first, middle) - offset, end - offset))
-        parts = halves
-    return _disjoint_axis(parts, length, scale)
+            smaller.append((start, half, first, min(end, middle)))
+            smaller.append((start + n - half, half, max(first, middle) - offset, end - offset))
+        tiles = smaller
+    return _disjoint_axis(tiles, length, scale)
 
 
-def _disjoint_axis(parts: list[tuple[int, int, int, int]], length: int, scale: int) -> AxisPlan:
-    """Returns a plan in which every output pixel comes from one leaf.
+def _disjoint_axis(tiles: list[tuple[int, int, int, int]], length: int, scale: int) -> AxisPlan:
+    """Returns a plan in which every output pixel comes from one tile.
 
     Args:
-        parts: of each leaf its start and length in LR pixels, and first and end of its kept output pixels;
-            the starts are the same for the mirrored image.
+        tiles: of each its start and length in LR pixels, and first and end of its kept output pixels; the
+            starts are the same for the mirrored image.
         length: of the axis.
         scale: output size over input size.
     """
-    leaf = parts[0][1]
-    weights = np.zeros((len(parts), leaf * scale), np.float32)
-    for row, (_, _, first, end) in zip(weights, parts, strict=True):
-        row[max(first, 0) : max(end, 0)] = 1
-    mirrored = weights[::-1, ::-1]
-    used = np.flatnonzero((weights + mirrored).any(axis=1))
-    starts = tuple(parts[i][0] for i in used)
-    assert all(length - leaf - parts[-1 - i][0] == parts[i][0] for i in used)
-    return AxisPlan(leaf, starts, weights[used], mirrored[used])
+    size = tiles[0][1]
+    ramps = np.zeros((len(tiles), size * scale), np.float32)
+    for ramp, (_, _, first, end) in zip(ramps, tiles, strict=True):
+        ramp[max(first, 0) : max(end, 0)] = 1
+    ramps = np.stack([ramps, ramps[::-1, ::-1]])
+    used = np.flatnonzero(ramps.any(axis=(0, 2)))
+    assert all(length - size - tiles[-1 - i][0] == tiles[i][0] for i in used)
+    return AxisPlan(size, tuple(tiles[i][0] for i in used), ramps[:, used])

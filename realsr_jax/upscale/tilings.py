@@ -26,11 +26,11 @@ class UniformTiles:
 
 @dataclasses.dataclass(frozen=True)
 class QuarterTiles:
-    """The published tiling ("chop"): the image is quartered until a part is smaller than four tiles.
+    """The published tiling ("chop"): the image is quartered until its tiles are small enough.
 
     Attributes:
         chop_size: quartering ends below ``4 * chop_size**2`` pixels.
-        shave_size: LR pixels by which each quarter reaches past the half.
+        shave_size: LR pixels by which each tile reaches past the half.
     """
 
     chop_size: int = 450

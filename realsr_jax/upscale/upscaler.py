@@ -1,51 +1,47 @@
 """Weights and a tiling make an upscaler: one callable from an LR image to its SR image.
 
-The host cuts leaves out of the image and adds what they contribute to the result; the device sees batches of
-leaves only. So the network is compiled once for a leaf shape, and device memory depends on the batch of
-leaves, not on the image.
+The host cuts tiles out of the image and adds what they contribute to the result; the device sees batches of
+tiles only. So the network is compiled once for a tile shape, and device memory depends on the batch of tiles,
+not on the image.
 """
 
 import collections
 import dataclasses
 import functools
-import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from realsr_jax.models.network import ModelConfig
-from realsr_jax.upscale.tilings import (
-    QuarterTiles,
-    Sizes,
-    Tiling,
-    UniformTiles,
-    WholeImage,
-    make_tilings,
-)
 from realsr_jax.models import build_model
-from realsr_jax.upscale.tile_plans import Plan, make_plan
+from realsr_jax.models.network import ModelConfig
+from realsr_jax.system.errors import is_out_of_memory
+from realsr_jax.upscale.tile_plans import TilePlan, make_plan
+from realsr_jax.upscale.tilings import QuarterTiles, Sizes, Tiling, UniformTiles, WholeImage, make_tilings
 from realsr_jax.weights import load_weights
 
-Progress = Callable[[float], None]
+_Batch = TypeVar("_Batch")
 
-_FLIPS = ((False, False), (True, False), (False, True), (True, True))
+OnProgress = Callable[[float], None]
+"""Called with the fraction of an image that is done, 0..1."""
+
+_FLIPS: Final = ((False, False), (True, False), (False, True), (True, True))
 """Whether rows and whether columns are reversed."""
 
-_AXIS = "leaves"
+_AXIS: Final = "tiles"
 
-_SMALLEST_TILE = 64
+_SMALLEST_TILE: Final = 64
 """Side in LR pixels below which tiles are not halved for want of memory: the network's view would suffer."""
 
-_log = logging.getLogger("realsr_jax")
+_MOST_TILE_SHAPES: Final = 32
+"""Compiled programs that are kept where tiles take the image's shape; more would fill the memory."""
 
-_MOST_LEAF_SHAPES = 32
-"""Compiled programs that are kept where leaves take the image's shape; more would fill the memory."""
+_log = logging.getLogger("realsr_jax")
 
 
 def _flip(x: jax.Array, flip: tuple[bool, bool]) -> jax.Array:
@@ -53,40 +49,40 @@ def _flip(x: jax.Array, flip: tuple[bool, bool]) -> jax.Array:
     return x[..., rows, columns, :]
 
 
-def _weighted(sr: jax.Array, row_weights: jax.Array, column_weights: jax.Array) -> jax.Array:
-    return sr * row_weights[:, :, None, None] * column_weights[:, None, :, None]
+def _ramped(sr: jax.Array, row_ramps: jax.Array, column_ramps: jax.Array) -> jax.Array:
+    return sr * row_ramps[:, :, None, None] * column_ramps[:, None, :, None]
 
 
 def contribute(
     network: Callable[[jax.Array], jax.Array],
-    leaves: jax.Array,
-    row_weights: jax.Array,
-    column_weights: jax.Array,
+    tiles: jax.Array,
+    row_ramps: jax.Array,
+    column_ramps: jax.Array,
     *,
     self_ensemble: bool = False,
     flips_in_sequence: bool = False,
 ) -> jax.Array:
-    """Upscales leaves and weights the results by what they contribute to the image.
+    """Upscales tiles and fades the results to what they contribute to the image.
 
-    With self-ensemble a contribution is the mean over the eight flips and transposes of the leaf, each undone
-    on the result. Where the plan of a flipped image differs, so do its weights.
+    With self-ensemble a contribution is the mean over the eight flips and transposes of the tile, each undone
+    on the result. Where the plan of a flipped image differs, so do its ramps.
 
     Args:
         network: maps float32 [n, h, w, 3] to float32 [n, h*s, w*s, 3].
-        leaves: uint8 or float32 [n, h, w, 3], 0..255.
-        row_weights: float32 [2, n, h*s], for the image as it is and for the one with reversed rows.
-        column_weights: float32 [2, n, w*s], likewise.
+        tiles: uint8 or float32 [n, h, w, 3], 0..255.
+        row_ramps: float32 [2, n, h*s], for the image as it is and for the one with reversed rows.
+        column_ramps: float32 [2, n, w*s], likewise.
         self_ensemble: whether to average over flips and transposes.
         flips_in_sequence: run one flip after the other, which needs less memory, instead of side by side.
 
     Returns:
         float32 [n, h*s, w*s, 3].
     """
-    leaves = leaves.astype(jnp.float32)
+    tiles = tiles.astype(jnp.float32)
     if not self_ensemble:
-        return _weighted(network(leaves), row_weights[0], column_weights[0])
+        return _ramped(network(tiles), row_ramps[0], column_ramps[0])
     run = functools.partial(jax.lax.map, network) if flips_in_sequence else jax.vmap(network)
-    flipped = jnp.stack([_flip(leaves, flip) for flip in _FLIPS])
+    flipped = jnp.stack([_flip(tiles, flip) for flip in _FLIPS])
     transposed = flipped.swapaxes(2, 3)
     if flipped.shape == transposed.shape:  # one batch of eight: the network is compiled once
         straight, turned = jnp.split(run(jnp.concatenate([flipped, transposed])), 2)
@@ -94,7 +90,7 @@ def contribute(
         straight, turned = run(flipped), run(transposed)
     upscaled = straight + turned.swapaxes(2, 3)
     contributions = [
-        _weighted(_flip(sr, flip), row_weights[int(flip[0])], column_weights[int(flip[1])])
+        _ramped(_flip(sr, flip), row_ramps[int(flip[0])], column_ramps[int(flip[1])])
         for sr, flip in zip(upscaled, _FLIPS, strict=True)
     ]
     return sum(contributions, start=jnp.float32(0)) / (2 * len(_FLIPS))
@@ -128,7 +124,7 @@ class Upscaler:
             self_ensemble: average over the eight flips and transposes.
             dtype: "float32" or "bfloat16", the type of the arithmetic on features.
             tile_batch: tiles that a device runs at once; by default 1 on CPUs, which one tile keeps busy,
-                and 4 on accelerators; large leaves of the other tilings count as several.
+                and 4 on accelerators; large tiles of the other tilings count as several.
 
         Raises:
             ValueError: on options that cannot be.
@@ -151,7 +147,7 @@ class Upscaler:
             per_device //= len(_FLIPS)
         self._per_device = per_device
         self._n_devices = len(devices)
-        self._leaf_shapes: set[tuple[int, int]] = set()
+        self._tile_shapes: set[tuple[int, int]] = set()
 
         self._mesh = Mesh(np.array(devices), (_AXIS,))
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
@@ -161,34 +157,32 @@ class Upscaler:
 
     def _make_run(self) -> Any:
         """Returns `contribute` with this network, compiled for all devices when it is first called."""
-        self_ensemble, flips_in_sequence = self._self_ensemble, self._flips_in_sequence
+        upscale = functools.partial(
+            contribute, self_ensemble=self._self_ensemble, flips_in_sequence=self._flips_in_sequence
+        )
 
-        def upscale_leaves(params, leaves, row_weights, column_weights):
+        def upscale_tiles(params, tiles, row_ramps, column_ramps):
+            def network(lr: jax.Array) -> jax.Array:
+                return jnp.asarray(self._network.apply({"params": params}, lr))
+
             # On GPUs JAX's default for float32 is TF32, which keeps only 10 bits after the binary point.
             with jax.default_matmul_precision("float32"):
-                return contribute(
-                    lambda lr: jnp.asarray(self._network.apply({"params": params}, lr)),
-                    leaves,
-                    row_weights,
-                    column_weights,
-                    self_ensemble=self_ensemble,
-                    flips_in_sequence=flips_in_sequence,
-                )
+                return upscale(network, tiles, row_ramps, column_ramps)
 
-        by_leaf, by_leaf_second = (
+        by_tile, by_tile_second = (
             NamedSharding(self._mesh, PartitionSpec(*axes)) for axes in ((_AXIS,), (None, _AXIS))
         )
         return jax.jit(
-            upscale_leaves,
-            in_shardings=(self._replicated, by_leaf, by_leaf_second, by_leaf_second),
-            out_shardings=by_leaf,
+            upscale_tiles,
+            in_shardings=(self._replicated, by_tile, by_tile_second, by_tile_second),
+            out_shardings=by_tile,
         )
 
     def set_params(self, params: Any) -> None:
         """Upscales with other parameters of the same network from now on, without compiling anew."""
         self._params = jax.device_put(params, self._replicated)
 
-    def __call__(self, lr: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
+    def __call__(self, lr: np.ndarray, *, progress: OnProgress | None = None) -> np.ndarray:
         """Upscales an image.
 
         Where the device's memory does not suffice, fewer tiles at once are tried, then smaller ones, for this
@@ -196,7 +190,7 @@ class Upscaler:
 
         Args:
             lr: uint8 or float32 [h, w, 3], 0..255.
-            progress: called with the share of the image that is done, 0..1, after each batch of tiles.
+            progress: called with the fraction that is done, 0..1, after each batch of tiles.
 
         Returns:
             float32 [h*scale, w*scale, 3], 0..255 but neither clipped nor rounded.
@@ -213,14 +207,12 @@ class Upscaler:
             try:
                 return self._upscale(lr, progress)
             except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                remedy = self._need_less_memory(lr.shape[:2])
+                remedy = self._need_less_memory(lr.shape[:2]) if is_out_of_memory(error) else None
                 if remedy is None:
                     raise
             _log.warning("out of device memory; trying again with %s", remedy)
 
-    def _upscale(self, lr: np.ndarray, progress: Progress | None) -> np.ndarray:
+    def _upscale(self, lr: np.ndarray, progress: OnProgress | None) -> np.ndarray:
         h, w, _ = lr.shape
         sr = np.zeros((h * self.scale, w * self.scale, 3), np.float32)
         for number, tiling in enumerate(self._tilings):
@@ -247,54 +239,54 @@ class Upscaler:
         self._tilings = smaller
         return ", ".join(dict.fromkeys(map(str, smaller)))
 
-    def _add_upscaled(self, lr: np.ndarray, sr: np.ndarray, tiling: Tiling):
-        """Adds one tiling's share of the result to sr; yields the share of the leaves that are done."""
+    def _add_upscaled(self, lr: np.ndarray, sr: np.ndarray, tiling: Tiling) -> Iterator[float]:
+        """Adds what one tiling contributes to sr; yields the fraction of it that is done."""
         plan = make_plan(*lr.shape[:2], scale=self.scale, tiling=tiling)
-        batch = self._batch_for(plan, tiling)
-        leaves = iter(plan.leaves)
-        pending: collections.deque[tuple[list[tuple[int, int]], jax.Array]] = collections.deque()
-        done = 0
-        while indices := list(itertools.islice(leaves, batch)):
-            pending.append((indices, self._dispatch(lr, plan, indices, batch)))
-            if len(pending) > 1:  # the device works on the next batch while the host adds this one
-                done += self._add(sr, plan, *pending.popleft())
-                yield done / len(plan.leaves)
-        while pending:
-            done += self._add(sr, plan, *pending.popleft())
-            yield done / len(plan.leaves)
+        size = self._batch_size(plan, tiling)
+        batches = [plan.tiles[start : start + size] for start in range(0, len(plan.tiles), size)]
+        running = ((batch, self._dispatch(lr, plan, batch, size)) for batch in batches)
+        for number, (batch, contributions) in enumerate(_one_ahead(running), 1):
+            self._add(sr, plan, batch, contributions)
+            yield number / len(batches)
 
-    def _batch_for(self, plan: Plan, tiling: Tiling) -> int:
-        """Returns how many leaves run at once; for leaves of the image's own shape what suits them."""
+    def _batch_size(self, plan: TilePlan, tiling: Tiling) -> int:
+        """Returns how many tiles run at once; for tiles of the image's own shape what suits them."""
         if isinstance(tiling, UniformTiles):
             return self._per_device * self._n_devices
-        self._leaf_shapes.add(plan.leaf_shape)
-        if len(self._leaf_shapes) > _MOST_LEAF_SHAPES:
+        self._tile_shapes.add(plan.tile_shape)
+        if len(self._tile_shapes) > _MOST_TILE_SHAPES:
             self._run.clear_cache()
-            self._leaf_shapes = {plan.leaf_shape}
-        h, w = plan.leaf_shape
+            self._tile_shapes = {plan.tile_shape}
+        h, w = plan.tile_shape
         by_memory = self._per_device * UniformTiles.size**2 // (h * w)
-        by_image = -(-len(plan.leaves) // self._n_devices)
+        by_image = -(-len(plan.tiles) // self._n_devices)
         return max(1, min(by_memory, by_image, self._per_device)) * self._n_devices
 
-    def _dispatch(self, lr: np.ndarray, plan: Plan, indices: list[tuple[int, int]], batch: int) -> jax.Array:
-        filled = indices + indices[-1:] * (batch - len(indices))
-        rows, columns = zip(*filled, strict=True)
-        leaves = np.stack([_cut(lr, plan, i, j) for i, j in filled])
-        row_weights = np.stack([plan.rows.weights[list(rows)], plan.rows.mirrored_weights[list(rows)]])
-        column_weights = np.stack(
-            [plan.columns.weights[list(columns)], plan.columns.mirrored_weights[list(columns)]]
-        )
-        return self._run(self._params, leaves, row_weights / np.float32(len(self._tilings)), column_weights)
+    def _dispatch(self, lr: np.ndarray, plan: TilePlan, batch: list[tuple[int, int]], size: int) -> jax.Array:
+        filled = batch + batch[-1:] * (size - len(batch))
+        rows, columns = (list(numbers) for numbers in zip(*filled, strict=True))
+        tiles = np.stack([_cut(lr, plan, i, j) for i, j in filled])
+        row_ramps = plan.rows.ramps[:, rows] / np.float32(len(self._tilings))
+        return self._run(self._params, tiles, row_ramps, plan.columns.ramps[:, columns])
 
     def _add(
-        self, sr: np.ndarray, plan: Plan, indices: list[tuple[int, int]], contributions: jax.Array
-    ) -> int:
-        for (i, j), contribution in zip(indices, np.asarray(contributions), strict=False):
+        self, sr: np.ndarray, plan: TilePlan, batch: list[tuple[int, int]], contributions: jax.Array
+    ) -> None:
+        for (i, j), contribution in zip(batch, np.asarray(contributions), strict=False):
             rows, columns = plan.rows.kept(i), plan.columns.kept(j)
             top, left = plan.rows.starts[i] * self.scale, plan.columns.starts[j] * self.scale
             target = sr[top + rows.start : top + rows.stop, left + columns.start : left + columns.stop]
             target += contribution[rows, columns]
-        return len(indices)
+
+
+def _one_ahead(running: Iterable[_Batch]) -> Iterator[_Batch]:
+    """Yields batches, each when the next one runs: the device works on one while the host adds the other."""
+    ahead = collections.deque[_Batch]()
+    for item in running:
+        ahead.append(item)
+        if len(ahead) > 1:
+            yield ahead.popleft()
+    yield from ahead
 
 
 def _halved(tiling: Tiling, shape: tuple[int, int]) -> Tiling:
@@ -311,13 +303,13 @@ def _halved(tiling: Tiling, shape: tuple[int, int]) -> Tiling:
     return UniformTiles(size, min(overlap, size // 2)) if size >= _SMALLEST_TILE else tiling
 
 
-def _cut(lr: np.ndarray, plan: Plan, i: int, j: int) -> np.ndarray:
-    """Cuts a leaf; where the image is smaller than a tile it is mirrored at its far borders."""
+def _cut(lr: np.ndarray, plan: TilePlan, i: int, j: int) -> np.ndarray:
+    """Cuts a tile; where the image is smaller than a tile it is mirrored at its far borders."""
     top, left = plan.rows.starts[i], plan.columns.starts[j]
-    h, w = plan.leaf_shape
-    leaf = lr[top : top + h, left : left + w]
-    missing = ((0, h - leaf.shape[0]), (0, w - leaf.shape[1]), (0, 0))
-    return np.pad(leaf, missing, mode="symmetric")
+    h, w = plan.tile_shape
+    tile = lr[top : top + h, left : left + w]
+    missing = ((0, h - tile.shape[0]), (0, w - tile.shape[1]), (0, 0))
+    return np.pad(tile, missing, mode="symmetric")
 
 
 def load_upscaler(
@@ -340,9 +332,9 @@ def load_upscaler(
             name of a bundled network, "default".
         tile_size: side of uniform tiles in LR pixels, by default 256; None runs the whole image in one pass.
         tile_overlap: LR pixels that neighbouring tiles share, by default 32.
-        chop_size: the published quarter tiling instead: parts below ``4 * chop_size**2`` pixels are not
+        chop_size: the published quarter tiling instead: tiles below ``4 * chop_size**2`` pixels are not
             quartered further.
-        shave_size: LR pixels by which quarters reach past the half, by default 80.
+        shave_size: LR pixels by which tiles reach past the half, by default 80.
         self_ensemble: average over the eight flips and transposes.
         dtype: "float32", or "bfloat16" for the arithmetic on features.
         tile_batch: tiles that a device runs at once; by default 1 on CPUs and 4 on accelerators.
@@ -353,7 +345,10 @@ def load_upscaler(
     tilings = make_tilings(
         tile_size=tile_size, tile_overlap=tile_overlap, chop_size=chop_size, shave_size=shave_size
     )
-    model_config, params = load_weights(weights)
     return Upscaler(
-        model_config, params, tilings=tilings, self_ensemble=self_ensemble, dtype=dtype, tile_batch=tile_batch
+        *load_weights(weights),
+        tilings=tilings,
+        self_ensemble=self_ensemble,
+        dtype=dtype,
+        tile_batch=tile_batch,
     )

@@ -1,12 +1,12 @@
 """How the colours of two registered images differ."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from realsr_jax.wash.opencv import cv2
 
+_CHANNELS: Final = ("red", "green", "blue")
 _STEP: Final = 4
 _DARKEST: Final = 4
 _BRIGHTEST: Final = 250
@@ -21,30 +21,8 @@ _GAMMA: Final = 0.03
 _OFFSET: Final = 1.0
 _GAIN: Final = 0.2
 
-Channels = tuple[float, float, float]
 
-
-@dataclass(frozen=True)
-class Colour:
-    """LR's colours beside HR's: ``lr = gain * 255 * (hr / 255) ** gamma + offset``, nearly.
-
-    Attributes:
-        ratio: LR's sum over HR's, of red, green and blue.
-        gain: likewise.
-        offset: likewise, in grey levels.
-        gamma: exponent of the tone curve, one for all channels.
-        error: root of the mean squared error that this leaves where the picture is even, in grey levels; the
-            largest of the channels.
-    """
-
-    ratio: Channels
-    gain: Channels
-    offset: Channels
-    gamma: float
-    error: float
-
-
-def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur: float) -> Colour | None:
+def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur: float) -> dict[str, float]:
     """Compares smoothed images where they are even, without what is nearly black or white in either.
 
     Near edges, colours differ by blur and sharpening; the flattest parts tell them best.
@@ -60,7 +38,9 @@ def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur
             structures of a few times this size, is no fault of the colours.
 
     Returns:
-        The figures, or None if too little can be compared.
+        ``ratio``, ``gain``, ``gamma``, ``colour_error``, and for each channel ``gain_red``, ``offset_red``
+        and so on, see `Figures`: LR is nearly ``gain * 255 * (hr / 255) ** gamma + offset``. The error is that of
+        the worst channel where the picture is even. Nothing if too little can be compared.
     """
     size = max(1, lr.shape[1] // _STEP), max(1, lr.shape[0] // _STEP)
     lr, hr, known = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (lr, hr, trusted))
@@ -69,7 +49,7 @@ def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur
     for image in (lr, hr):
         usable &= (image.max(2) < _BRIGHTEST) & (image.max(2) > _DARKEST)
     if usable.sum() < 2 * _FEWEST:
-        return None
+        return {}
     lr, hr, slopes = lr[usable].astype(np.float64), hr[usable].astype(np.float64), _slopes(lr + hr)[usable]
     curves = [_bin(lr[:, channel], hr[:, channel], slopes) for channel in range(3)]
     gain, offset, gamma = _fit_curves(curves)
@@ -78,12 +58,14 @@ def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur
     # Without the largest tenth, which is objects that moved.
     error = np.sqrt(np.mean(np.sort(even, axis=0)[: max(1, len(even) * 9 // 10)], axis=0)).max()
     ratio = lr.sum(0) / np.maximum(hr.sum(0), 1e-6)
-    return Colour(_channels(ratio), _channels(gain), _channels(offset), float(gamma), float(error))
-
-
-def _channels(values: np.ndarray) -> Channels:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+    channels = {f"gain_{name}": float(value) for name, value in zip(_CHANNELS, gain, strict=True)}
+    channels |= {f"offset_{name}": float(value) for name, value in zip(_CHANNELS, offset, strict=True)}
+    return channels | {
+        "ratio": float(max(ratio, key=lambda value: abs(value - 1))),
+        "gain": 100 * float(np.abs(gain - 1).max()),
+        "gamma": gamma,
+        "colour_error": float(error),
+    }
 
 
 def _slopes(image: np.ndarray) -> np.ndarray:
@@ -112,21 +94,21 @@ def _fit_curves(
     bins: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Fits gain and offset of each channel and the exponent of all, near 1, 0 and 1."""
-    rows, wanted, weights = [], [], []
-    for channel, (level, difference, weight) in enumerate(bins):
+    rows = []
+    for channel, (level, _, _) in enumerate(bins):
         columns = np.zeros((len(level), 7))
         columns[:, channel] = level
         columns[:, 3 + channel] = 1
         columns[:, 6] = level * np.log(np.maximum(level, 0.5) / 255)
         rows.append(columns)
-        wanted.append(difference)
-        weights.append(weight)
-    a, b, w = np.concatenate(rows), np.concatenate(wanted), np.concatenate(weights)
+    a = np.concatenate(rows)
+    _, b, weights = (np.concatenate(values) for values in zip(*bins, strict=True))
+    w = weights
     prior = np.diag(1 / np.array([_GAIN] * 3 + [_OFFSET] * 3 + [_GAMMA]) ** 2)
     solution = np.zeros(7)
     for _ in range(3):
         solution = np.linalg.solve((a * w[:, None]).T @ a + prior, (a * w[:, None]).T @ b)
         # Bins that an object has changed differ from the others' curve.
-        far = np.abs(b - a @ solution) * np.sqrt(np.concatenate(weights))
-        w = np.concatenate(weights) / np.maximum(1, far / 2) ** 2
+        far = np.abs(b - a @ solution) * np.sqrt(weights)
+        w = weights / np.maximum(1, far / 2) ** 2
     return 1 + solution[:3], solution[3:6], 1 + float(solution[6])

@@ -11,21 +11,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from realsr_jax.system.files import write_atomically
 from realsr_jax.images.web_page import data_uri, fill_page
+from realsr_jax.system.files import write_atomically
+from realsr_jax.wash.verdict import Verdict
 
 _QUALITY: Final = 85
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class SheetEntry:
     """What the page shows of one pair; the pictures are uint8 [h, w, 3], all of one size.
 
     Attributes:
         name: the name that stands in the list of clean or of rejected pairs.
-        is_clean: the verdict.
-        reason: why it was rejected, as in "shift 1.32 px (limit 0.60)"; empty for a clean pair.
-        severity: how bad it is; 1 is the limit, and infinity may be used.
+        verdict: the judgement; its severity may be infinite.
         figures: formatted figures by their labels.
         lr: the LR image, enlarged.
         hr: the HR image.
@@ -35,9 +34,7 @@ class Entry:
     """
 
     name: str
-    is_clean: bool
-    reason: str
-    severity: float
+    verdict: Verdict
     figures: dict[str, str]
     lr: np.ndarray
     hr: np.ndarray
@@ -46,7 +43,7 @@ class Entry:
 
 
 def write_sheet(
-    path: Path, entries: Sequence[Entry], *, clean: Sequence[str], rejected: Sequence[str], title: str
+    path: Path, entries: Sequence[SheetEntry], *, clean: Sequence[str], rejected: Sequence[str], title: str
 ) -> None:
     """Writes the page, which appears complete or not at all.
 
@@ -67,7 +64,7 @@ def write_sheet(
     _check_names(entries, clean, rejected)
     for entry in entries:
         _check(entry)
-    worst_first = sorted(entries, key=lambda entry: -entry.severity)
+    worst_first = sorted(entries, key=lambda entry: -entry.verdict.severity)
     pairs = list(heapq.merge([(name, True) for name in clean], [(name, False) for name in rejected]))
     document = {
         "title": title,
@@ -75,54 +72,49 @@ def write_sheet(
         "pairs": pairs,
         "entries": [_as_json(entry) for entry in worst_first],
     }
-    write_atomically(path, fill_page("realsr_jax.wash", "sheet", document))
+    write_atomically(path, fill_page("realsr_jax.wash", "contact_sheet", title, document))
 
 
-def _check_names(entries: Sequence[Entry], clean: Sequence[str], rejected: Sequence[str]) -> None:
+def _check_names(entries: Sequence[SheetEntry], clean: Sequence[str], rejected: Sequence[str]) -> None:
     """Sees that lists and verdicts do not contradict each other."""
-    repeated = [name for name, count in Counter([*clean, *rejected]).items() if count > 1]
-    if repeated:
-        raise ValueError(f"each name must be in the lists once, but {repeated[0]!r} is there again")
-    repeated = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
-    if repeated:
-        raise ValueError(f"each pair must be shown once, but {repeated[0]!r} is there again")
-    names = {True: set(clean), False: set(rejected)}
+    shown = [entry.name for entry in entries]
+    for what, names in (("name must be in the lists", [*clean, *rejected]), ("pair must be shown", shown)):
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise ValueError(f"each {what} once, but {repeated[0]!r} is there again")
+    lists = {"clean": set(clean), "rejected": set(rejected)}
     for entry in entries:
-        if entry.name not in names[entry.is_clean]:
-            verdict = "clean" if entry.is_clean else "rejected"
+        verdict = "clean" if entry.verdict.is_clean else "rejected"
+        if entry.name not in lists[verdict]:
             raise ValueError(f"{entry.name!r} is shown as {verdict}, but not in the list of those")
 
 
-def _check(entry: Entry) -> None:
+def _check(entry: SheetEntry) -> None:
     """Sees that an entry can be shown."""
     for image in (entry.lr, entry.hr, entry.difference):
         if image.dtype != np.uint8 or image.shape != (*entry.hr.shape[:2], 3):
-            raise ValueError(
-                f"{entry.name!r}: pictures must be uint8 [h, w, 3] of one size, found {image.dtype} "
-                f"{image.shape} beside {entry.hr.shape}"
-            )
+            found = f"{image.dtype} {image.shape} beside {entry.hr.shape}"
+            raise ValueError(f"{entry.name!r}: pictures must be uint8 [h, w, 3] of one size, found {found}")
     if entry.shifts.ndim != 2 or entry.shifts.shape[1] != 5:
         raise ValueError(f"{entry.name!r}: shifts must have the shape [n, 5], found {entry.shifts.shape}")
-    if np.isnan(entry.severity):
+    if np.isnan(entry.verdict.severity):
         raise ValueError(f"{entry.name!r}: the severity must be a number, found NaN")
 
 
-def _as_json(entry: Entry) -> dict[str, Any]:
+def _as_json(entry: SheetEntry) -> dict[str, Any]:
     """An entry as the page's script expects it."""
     height, width = entry.hr.shape[:2]
     finite = entry.shifts[np.isfinite(entry.shifts).all(axis=1)]
     pictures = {"lr": entry.lr, "hr": entry.hr, "difference": entry.difference}
     return {
         "name": entry.name,
-        "isClean": bool(entry.is_clean),
-        "reason": entry.reason,
-        "severity": "∞" if entry.severity == np.inf else f"{entry.severity:.2f}",
-        "isOverLimit": bool(entry.severity > 1),
+        "isClean": entry.verdict.is_clean,
+        "reason": entry.verdict.rejection,
+        "severity": "∞" if entry.verdict.severity == np.inf else f"{entry.verdict.severity:.2f}",
+        "isOverLimit": bool(entry.verdict.severity > 1),
         "figures": list(entry.figures.items()),
         "width": width,
         "height": height,
-        "images": {
-            kind: data_uri(picture, format="WEBP", quality=_QUALITY) for kind, picture in pictures.items()
-        },
+        "images": {kind: data_uri(each, format="WEBP", quality=_QUALITY) for kind, each in pictures.items()},
         "shifts": np.round(finite.astype(np.float64), 3).tolist(),
     }

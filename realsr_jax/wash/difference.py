@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from realsr_jax.wash.opencv import cv2
+from realsr_jax.wash.opencv import cv2, gradients
 
 _REACH: Final = 3  # of the fitted kernel
 _SAMPLES: Final = 12_000
@@ -106,8 +106,7 @@ def differing_share(difference: np.ndarray, covered: np.ndarray) -> float:
 
 def _slopes(image: np.ndarray) -> np.ndarray:
     """Returns the squared gradient of each pixel."""
-    x = cv2.Sobel(image, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    y = cv2.Sobel(image, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    x, y = gradients(image)
     return x * x + y * y
 
 

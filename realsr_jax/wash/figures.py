@@ -1,7 +1,7 @@
 """The figures by which a pair is judged."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -67,3 +67,10 @@ class Figures:
     detail: float = math.nan
     saturated: float = math.nan
     contrast: float = math.nan
+
+    def as_json(self) -> dict[str, float | None]:
+        """Returns the figures for JSON, six digits each, None for what is not a finite number."""
+        return {
+            name: float(f"{value:.6g}") if math.isfinite(value) else None
+            for name, value in asdict(self).items()
+        }

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from realsr_jax.images.sizes import check_pair_sizes
 from realsr_jax.wash.colour import compare_colours
 from realsr_jax.wash.difference import differing_share, measure_difference, predict
 from realsr_jax.wash.figures import Figures
@@ -30,7 +31,7 @@ class Measured:
         difference: float32 [h, w] of LR's size, above 1 where the images show different things; or None.
         lr_hash: tells LR's pixels from others.
         hr_hash: likewise for HR.
-        thumbnail: float32 [256], HR's grey in coarse squares.
+        thumbnail: 256 bytes in hexadecimal, HR's grey in coarse squares.
     """
 
     figures: Figures
@@ -38,7 +39,7 @@ class Measured:
     difference: np.ndarray | None
     lr_hash: str
     hr_hash: str
-    thumbnail: np.ndarray
+    thumbnail: str
 
 
 def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
@@ -50,9 +51,9 @@ def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
         scale: HR's size over LR's.
 
     Raises:
-        ValueError: if the sizes are not such.
+        ImageError: if the sizes are not such.
     """
-    check_sizes(lr, hr, scale)
+    check_pair_sizes(lr, hr, scale)
     height, width = lr.shape[:2]
     reduced = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else hr
     figures = {"scale": float(scale), **_content_figures(lr, hr)}
@@ -66,23 +67,18 @@ def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
         difference=difference,
         lr_hash=_hash(lr),
         hr_hash=_hash(hr),
-        thumbnail=cv2.resize(_grey(reduced), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).ravel(),
+        thumbnail=_thumbnail(reduced),
     )
-
-
-def check_sizes(lr: np.ndarray, hr: np.ndarray, scale: int) -> None:
-    """Raises ValueError unless HR is `scale` times as large as LR."""
-    height, width = lr.shape[:2]
-    if hr.shape[:2] != (height * scale, width * scale):
-        raise ValueError(
-            f"HR is {hr.shape[1]} x {hr.shape[0]} pixels, expected {width * scale} x {height * scale}, "
-            f"{scale} times LR's {width} x {height}"
-        )
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
     """Returns float32 [h, w]."""
     return cv2.transform(image.astype(np.float32, copy=False), _GREY[None])
+
+
+def _thumbnail(image: np.ndarray) -> str:
+    squares = cv2.resize(_grey(image), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return np.clip(np.rint(squares), 0, 255).astype(np.uint8).tobytes().hex()
 
 
 def _hash(image: np.ndarray) -> str:
@@ -117,7 +113,7 @@ def _fit(lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[dict[str, float], 
     difference = measure_difference(_grey(lr_soft), predicted, covered)
     figures = {
         **_alignment_figures(registration, lr.shape[1::-1]),
-        **_colour_figures(lr_soft, moved_soft, covered * (difference < 1), sharpness.blur),
+        **compare_colours(lr_soft, moved_soft, covered * (difference < 1), blur=sharpness.blur),
         "differing": 100 * differing_share(difference, covered),
         "sharpness": sharpness.ratio,
         "blur": sharpness.blur,
@@ -149,19 +145,4 @@ def _alignment_figures(registration: Registration, size: tuple[int, int]) -> dic
         "texture": 100 * len(lengths) / registration.cells,
         "local_shift": float(np.percentile(lengths, 95)) if len(lengths) else math.nan,
         "moving": 100 * moving,
-    }
-
-
-def _colour_figures(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, blur: float) -> dict[str, float]:
-    colour = compare_colours(lr, hr, trusted, blur=blur)
-    if colour is None:
-        return {}
-    channels = ("red", "green", "blue")
-    return {
-        "ratio": max(colour.ratio, key=lambda ratio: abs(ratio - 1)),
-        "gain": 100 * max(abs(gain - 1) for gain in colour.gain),
-        "gamma": colour.gamma,
-        "colour_error": colour.error,
-        **{f"gain_{name}": gain for name, gain in zip(channels, colour.gain, strict=True)},
-        **{f"offset_{name}": offset for name, offset in zip(channels, colour.offset, strict=True)},
     }

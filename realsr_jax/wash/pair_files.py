@@ -1,24 +1,21 @@
-"""Reading, measuring and correcting pairs in worker processes."""
+"""Reading, measuring and correcting pairs on disk, as worker processes do."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import numpy as np
 
 from realsr_jax.images import ImageError, Metadata, Photo, read_photo, write_photo
+from realsr_jax.images.sizes import check_pair_sizes
+from realsr_jax.system.errors import in_one_line
 from realsr_jax.wash.align import align_pair
-from realsr_jax.wash.journal import Pair, Record
-from realsr_jax.wash.measure import Measured, check_sizes, measure_pair
+from realsr_jax.wash.contact_sheet import SheetEntry
+from realsr_jax.wash.journal import Record
+from realsr_jax.wash.measure import Measured, measure_pair
 from realsr_jax.wash.opencv import cv2
-from realsr_jax.wash.contact_sheet import Entry
 from realsr_jax.wash.verdict import CORRECTABLE, Limits, Verdict, judge
 
 _SAMPLED: Final = 25
@@ -40,111 +37,53 @@ _SHOWN_FIGURES: Final = {
     "saturated": "{f.saturated:.1f} %",
 }
 
-_Result = TypeVar("_Result")
 
-
-def run_all(
-    task: Callable[..., _Result], arguments: Sequence[tuple[Any, ...]], *, workers: int
-) -> Iterator[_Result]:
-    """Calls a function with each of many arguments in processes.
-
-    Args:
-        task: a function of a module.
-        arguments: its positional arguments, call by call.
-        workers: how many processes.
-
-    Yields:
-        The results, in the order in which they come in.
-
-    Raises:
-        RuntimeError: if a process dies or has too little memory.
-    """
-    # A process for each core has no use for a library's threads.
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
-    # Forking is no choice beside the threads of whatever this process has imported.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max(1, min(workers, len(arguments))), context, _start_worker)
-    waiting, running = iter(arguments), set[Future[_Result]]()
-    try:
-        for values in waiting:
-            running.add(pool.submit(task, *values))
-            if len(running) >= 2 * workers:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-    except (BrokenProcessPool, MemoryError) as error:
-        raise RuntimeError(
-            "a worker process ended, probably for lack of memory; run the same command with fewer --workers, "
-            "it goes on where it stopped"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leaves Ctrl-C to the process that started this one, and ends with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # else workers of a killed process would wait for work for ever
-
-
-def find_scale(pairs: Sequence[Pair]) -> int | None:
+def commonest_scale(pairs: Sequence[Record]) -> int | None:
     """Returns the commonest whole ratio of HR's to LR's size among some of the pairs, or None."""
     ratios: Counter[int] = Counter()
-    step = max(1, len(pairs) // _SAMPLED)
-    for pair in pairs[::step]:
+    for pair in pairs[:: max(1, len(pairs) // _SAMPLED)]:
         try:
             lr, hr = _read(pair.lr), _read(pair.hr)
+            ratio = round(hr.shape[0] / lr.shape[0])
+            check_pair_sizes(lr, hr, ratio)
         except ImageError:
             continue
-        ratio = round(hr.shape[0] / lr.shape[0])
-        if hr.shape[:2] == (lr.shape[0] * ratio, lr.shape[1] * ratio):
-            ratios[ratio] += 1
+        ratios[ratio] += 1
     return ratios.most_common(1)[0][0] if ratios else None
 
 
-def measure_files(pair: Pair, scale: int) -> Record:
+def measure_files(pair: Record, scale: int) -> Record:
     """Reads and measures a pair; whatever is wrong with it becomes part of the record."""
-    known: dict[str, Any] = {"name": pair.name, "lr": str(pair.lr), "hr": str(pair.hr)}
     try:
         lr, hr = _read(pair.lr), _read(pair.hr)
     except ImageError as error:
-        return Record(**known, fault="unreadable", problem=_in_a_line(error))
-    known |= {"lr_size": lr.shape[1::-1], "hr_size": hr.shape[1::-1]}
+        return replace(pair, fault="unreadable", problem=in_one_line(error))
+    (lr_height, lr_width), (hr_height, hr_width) = lr.shape[:2], hr.shape[:2]
+    pair = replace(pair, lr_width=lr_width, lr_height=lr_height, hr_width=hr_width, hr_height=hr_height)
     try:
-        check_sizes(lr, hr, scale)
-    except ValueError as error:
-        return Record(**known, fault="sizes", problem=str(error))
+        check_pair_sizes(lr, hr, scale)
+    except ImageError as error:
+        return replace(pair, fault="sizes", problem=str(error))
     try:
         measured = measure_pair(lr, hr, scale)
     except (cv2.error, ValueError, MemoryError) as error:
-        return Record(
-            **known, fault="unreadable", problem=f"{pair.hr}: cannot be measured ({_in_a_line(error)})"
-        )
-    thumbnail = np.clip(np.rint(measured.thumbnail), 0, 255).astype(np.uint8).tobytes()
-    return Record(
-        **known,
+        problem = f"{pair.hr}: cannot be measured ({in_one_line(error)})"
+        return replace(pair, fault="unreadable", problem=problem)
+    return replace(
+        pair,
         figures=measured.figures,
         lr_hash=measured.lr_hash,
         hr_hash=measured.hr_hash,
-        thumbnail=thumbnail,
+        thumbnail=measured.thumbnail,
     )
 
 
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def aligned_files(pair: Record, folder: Path) -> list[Path]:
+    """Returns where LR and HR of a pair stand once they were corrected."""
+    return [folder / side / f"{Path(pair.name).stem}.png" for side in ("LR", "HR")]
 
 
-def align_files(pair: Pair, scale: int, faults: frozenset[str], limits: Limits, folder: Path) -> str:
+def align_files(pair: Record, scale: int, faults: frozenset[str], limits: Limits, folder: Path) -> str:
     """Corrects a pair and writes it as PNG into LR and HR of a folder, if that makes it clean.
 
     Args:
@@ -161,7 +100,7 @@ def align_files(pair: Pair, scale: int, faults: frozenset[str], limits: Limits, 
         ImageError: if it cannot be written.
     """
     assert faults <= CORRECTABLE
-    targets = [folder / side / f"{Path(pair.name).stem}.png" for side in ("LR", "HR")]
+    targets = aligned_files(pair, folder)
     for target in targets:  # an earlier result, which may not hold any more
         target.unlink(missing_ok=True)
     lr, hr = _read(pair.lr), _read(pair.hr)
@@ -177,7 +116,7 @@ def align_files(pair: Pair, scale: int, faults: frozenset[str], limits: Limits, 
     return ""
 
 
-def make_entry(pair: Pair, scale: int, verdict: Verdict) -> Entry | None:
+def make_entry(pair: Record, scale: int, verdict: Verdict) -> SheetEntry | None:
     """Makes what the sheet shows of a pair, or None if its files can no longer be read."""
     try:
         lr, hr = _read(pair.lr), _read(pair.hr)
@@ -186,16 +125,14 @@ def make_entry(pair: Pair, scale: int, verdict: Verdict) -> Entry | None:
     height, width = hr.shape[:2]
     factor = _SHOWN_SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    measured = (
-        measure_pair(lr, hr, scale) if hr.shape[:2] == (lr.shape[0] * scale, lr.shape[1] * scale) else None
-    )
+    measured = None if pair.fault == "sizes" else measure_pair(lr, hr, scale)
     lr_shown, hr_shown = (_shown(image, size) for image in (lr, hr))
-    return Entry(
+    return SheetEntry(
         name=pair.name,
-        is_clean=verdict.is_clean,
-        reason="" if verdict.is_clean else verdict.reason,
-        severity=verdict.severity,
-        figures={} if measured is None else _show_figures(measured),
+        verdict=verdict,
+        figures={label: text.format(f=measured.figures) for label, text in _SHOWN_FIGURES.items()}
+        if measured
+        else {},
         lr=lr_shown,
         hr=hr_shown,
         difference=_show_difference(lr_shown, hr_shown, measured),
@@ -203,7 +140,7 @@ def make_entry(pair: Pair, scale: int, verdict: Verdict) -> Entry | None:
     )
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: str) -> np.ndarray:
     """Reads an image as uint8 [h, w, 3]."""
     return np.ascontiguousarray(read_photo(path).rgb_8_bit())
 
@@ -211,10 +148,6 @@ def _read(path: Path) -> np.ndarray:
 def _shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shrinks = size[0] < image.shape[1]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-
-
-def _show_figures(measured: Measured) -> dict[str, str]:
-    return {label: text.format(f=measured.figures) for label, text in _SHOWN_FIGURES.items()}
 
 
 def _show_difference(lr: np.ndarray, hr: np.ndarray, measured: Measured | None) -> np.ndarray:
@@ -228,7 +161,7 @@ def _show_difference(lr: np.ndarray, hr: np.ndarray, measured: Measured | None) 
 
 
 def _show_shifts(measured: Measured | None, size: tuple[int, int]) -> np.ndarray:
-    """Returns some of the local shifts, the global one included, as `Entry.shifts` has them."""
+    """Returns some of the local shifts, the global one included, as `SheetEntry.shifts` has them."""
     if measured is None or measured.registration is None:
         return np.zeros((0, 5), np.float32)
     found = measured.registration

@@ -1,11 +1,12 @@
 """Where the content of one image lies in another: one similarity for all, and local shifts beside it."""
 
+import itertools
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from realsr_jax.wash.opencv import cv2
+from realsr_jax.wash.opencv import cv2, gradients
 
 CELL: Final = 8
 """Side of the cells, in pixels, of which local measurements are made."""
@@ -22,8 +23,7 @@ _TAIL: Final = 4.685  # Tukey's constant
 _LEAST_NOISE: Final = 1e-3  # of texture of unit contrast
 
 
-@dataclass(frozen=True)
-class Similarity:
+class Similarity(NamedTuple):
     """A map from LR positions to HR's, both in LR pixels counted from the picture's centre.
 
     A position p belongs to ``p + shift + (zoom + rotation * i) * p``, read as complex numbers.
@@ -46,6 +46,10 @@ class Similarity:
             self.x + self.zoom * x - self.rotation * y,
             self.y + self.rotation * x + self.zoom * y,
         )
+
+    def resized(self, new: int, old: int) -> "Similarity":
+        """Returns the same map for images of ``new / old`` times the size."""
+        return self._replace(x=self.x * new / old, y=self.y * new / old)
 
     def matrix(self, size: tuple[int, int]) -> np.ndarray:
         """Returns the 2 x 3 matrix on pixel coordinates of images of `size` (width, height)."""
@@ -108,9 +112,7 @@ def register(lr: np.ndarray, hr: np.ndarray) -> Registration:
 
     Source: B. Lucas and T. Kanade, "An iterative image registration technique", 1981; J. Tukey's biweight.
     """
-    levels = [
-        (factor, _texture(lr_level), _texture(hr_level)) for factor, lr_level, hr_level in _pyramid(lr, hr)
-    ]
+    levels = _pyramid(lr, hr)
     factor, *coarsest = levels[0]
     x, y = _search(*coarsest)
     found = _descend(levels, Similarity(x * factor, y * factor))
@@ -137,9 +139,7 @@ def _descend(levels: list[tuple[int, np.ndarray, np.ndarray]], similarity: Simil
     uncertainty = np.inf
     for factor, lr, hr in levels:
         for _ in range(_STEPS):
-            scaled = Similarity(
-                similarity.x / factor, similarity.y / factor, similarity.rotation, similarity.zoom
-            )
+            scaled = similarity.resized(1, factor)
             moved, covered = warp(hr, scaled)
             cells = _measure_cells(lr, moved, covered)
             similarity, uncertainty = _refine(scaled, cells, lr.shape, factor)
@@ -170,21 +170,19 @@ def warp(image: np.ndarray, similarity: Similarity, *, smooth: bool = True) -> t
 
 
 def _pyramid(lr: np.ndarray, hr: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Returns factor, LR and HR of each resolution, the coarsest first."""
-    levels = [(1, lr, hr)]
-    factor = 1
-    while max(lr.shape) / (factor * 3) > _COARSEST and min(lr.shape) / (factor * 3) > 6 * CELL:
-        factor *= 3
-        size = lr.shape[1] // factor, lr.shape[0] // factor
-        levels.append((factor, _reduce(lr, size, factor), _reduce(hr, size, factor)))
-    return levels[::-1]
+    """Returns factor and the textures of LR and HR at each resolution, the coarsest first."""
+    factors = [1]
+    while max(lr.shape) / (factors[0] * 3) > _COARSEST and min(lr.shape) / (factors[0] * 3) > 6 * CELL:
+        factors.insert(0, factors[0] * 3)
+    return [(factor, _texture(_reduce(lr, factor)), _texture(_reduce(hr, factor))) for factor in factors]
 
 
-def _reduce(image: np.ndarray, size: tuple[int, int], factor: int) -> np.ndarray:
+def _reduce(image: np.ndarray, factor: int) -> np.ndarray:
     """Reduces an image by a whole factor about its centre."""
-    top, left = (image.shape[0] - size[1] * factor) // 2, (image.shape[1] - size[0] * factor) // 2
-    part = image[top : top + size[1] * factor, left : left + size[0] * factor]
-    return cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    height, width = (side // factor for side in image.shape)
+    top, left = (image.shape[0] - height * factor) // 2, (image.shape[1] - width * factor) // 2
+    part = image[top : top + height * factor, left : left + width * factor]
+    return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _texture(image: np.ndarray) -> np.ndarray:
@@ -210,23 +208,9 @@ def _search(lr: np.ndarray, hr: np.ndarray) -> tuple[float, float]:
 
 def _measure_cells(lr: np.ndarray, hr: np.ndarray, covered: np.ndarray) -> _Cells:
     """Measures what shift remains in each cell, and how surely."""
-    mean = (lr + hr) / 2
-    gradient_x = cv2.Sobel(mean, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    gradient_y = cv2.Sobel(mean, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
-    difference = lr - hr
-    xx, xy, yy, xd, yd, dd, ll, hh, area = _window_means(
-        [
-            gradient_x * gradient_x,
-            gradient_x * gradient_y,
-            gradient_y * gradient_y,
-            gradient_x * difference,
-            gradient_y * difference,
-            difference * difference,
-            lr * lr,
-            hr * hr,
-        ],
-        covered,
-    )
+    parts = (*gradients((lr + hr) / 2), lr - hr)
+    products = [a * b for a, b in itertools.combinations_with_replacement(parts, 2)]
+    xx, xy, xd, yy, yd, dd, ll, hh, area = _window_means([*products, lr * lr, hr * hr], covered)
     determinant = np.maximum(xx * yy - xy * xy, 1e-12)
     x, y = (yy * xd - xy * yd) / determinant, (xx * yd - xy * xd) / determinant
     weakest = (xx + yy) / 2 - np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
@@ -238,17 +222,16 @@ def _measure_cells(lr: np.ndarray, hr: np.ndarray, covered: np.ndarray) -> _Cell
 
 
 def _window_means(products: list[np.ndarray], covered: np.ndarray) -> list[np.ndarray]:
-    """Averages images over a window around each cell, as far as they are known; and the known share."""
+    """Averages images over a Gaussian window around each cell, as far as known; and the known share."""
     rows, columns = covered.shape[0] // CELL, covered.shape[1] // CELL
-    stack = [_cell_means(product * covered, rows, columns) for product in products]
-    area = _cell_means(covered, rows, columns)
-    return [*(mean / np.maximum(area, 1e-6) for mean in stack), area]
 
+    def means(image: np.ndarray) -> np.ndarray:
+        inner = image[: rows * CELL, : columns * CELL]
+        cells = cv2.resize(inner, (columns, rows), interpolation=cv2.INTER_AREA)
+        return cv2.GaussianBlur(cells, (0, 0), _WINDOW, borderType=cv2.BORDER_CONSTANT)
 
-def _cell_means(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Averages an image over a Gaussian window around each cell."""
-    cells = cv2.resize(image[: rows * CELL, : columns * CELL], (columns, rows), interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(cells, (0, 0), _WINDOW, borderType=cv2.BORDER_CONSTANT)
+    area = means(covered)
+    return [*(means(product * covered) / np.maximum(area, 1e-6) for product in products), area]
 
 
 def _centres(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -263,7 +246,7 @@ def _refine(
     """Adds to a similarity what the cells measured; returns it at full size, and its uncertainty."""
     votes = (cells.sigma < _SURE) & (cells.correlation > 0.3) & (np.hypot(cells.x, cells.y) < 4)
     if votes.sum() < 3:
-        return _scaled(similarity, factor), np.inf
+        return similarity.resized(factor, 1), np.inf
     x, y = _centres(*cells.x.shape)
     x, y = (x - (shape[1] - 1) / 2)[votes], (y - (shape[0] - 1) / 2)[votes]
     shift = np.concatenate([cells.x[votes], cells.y[votes]])
@@ -271,20 +254,8 @@ def _refine(
     columns = np.concatenate([np.stack([one, zero, -y, x], axis=1), np.stack([zero, one, x, y], axis=1)])
     sigma = np.hypot(cells.sigma[votes], 0.03)
     solution, uncertainty = _fit(columns, shift, sigma)
-    step = Similarity(*map(float, solution))
-    return _scaled(
-        Similarity(
-            similarity.x + step.x,
-            similarity.y + step.y,
-            similarity.rotation + step.rotation,
-            similarity.zoom + step.zoom,
-        ),
-        factor,
-    ), uncertainty * factor
-
-
-def _scaled(similarity: Similarity, factor: int) -> Similarity:
-    return Similarity(similarity.x * factor, similarity.y * factor, similarity.rotation, similarity.zoom)
+    refined = Similarity(*map(float, np.add(similarity, solution)))
+    return refined.resized(factor, 1), uncertainty * factor
 
 
 def _fit(columns: np.ndarray, shift: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, float]:

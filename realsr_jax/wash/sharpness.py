@@ -62,10 +62,7 @@ def measure_detail(hr: np.ndarray) -> float:
     Returns:
         About 1 for a sharp photo, below 0.3 for a blurred one.
     """
-    image = _window(hr)
-    waves = np.fft.rfft2(image)
-    power = waves.real**2 + waves.imag**2
-    frequency = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1]))
+    _, power, frequency = _spectrum(_window(hr))
     noise = float(np.median(power[frequency > 0.6])) / np.log(2)  # the power of noise has that median
     fine, coarse = (
         max(float(power[(frequency >= low) & (frequency < high)].mean()) - noise, 0)
@@ -82,21 +79,22 @@ def _window(image: np.ndarray) -> np.ndarray:
     return (part - part.mean()) * fading
 
 
+def _spectrum(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns an image's waves, their power and their frequencies in cycles per pixel."""
+    waves = np.fft.rfft2(image)
+    frequency = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1]))
+    return waves, waves.real**2 + waves.imag**2, frequency
+
+
 def _transfer(lr: np.ndarray, hr: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns frequencies, what LR keeps of HR's amplitudes there, and a weight for each."""
-    lr_waves, hr_waves = np.fft.rfft2(lr), np.fft.rfft2(hr)
-    frequency = np.hypot(np.fft.fftfreq(lr.shape[0])[:, None], np.fft.rfftfreq(lr.shape[1]))
+    (lr_waves, lr_power, frequency), (hr_waves, hr_power, _) = _spectrum(lr), _spectrum(hr)
     number = ((frequency - _LOWEST) / (_HIGHEST - _LOWEST) * _BINS).astype(int)
     used = (frequency >= _LOWEST) & (frequency < _HIGHEST)
+    cross = (lr_waves * np.conj(hr_waves)).real
     cross, lr_power, hr_power, centre, count = (
         np.bincount(number[used], weights=values[used], minlength=_BINS)
-        for values in (
-            (lr_waves * np.conj(hr_waves)).real,
-            lr_waves.real**2 + lr_waves.imag**2,
-            hr_waves.real**2 + hr_waves.imag**2,
-            frequency,
-            np.ones_like(frequency),
-        )
+        for values in (cross, lr_power, hr_power, frequency, np.ones_like(frequency))
     )
     known = (count > 0) & (cross > 0) & (hr_power > 0)
     coherence = np.clip(cross[known] ** 2 / (lr_power[known] * hr_power[known]), 0, 0.999)

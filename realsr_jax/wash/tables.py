@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from realsr_jax.system.files import write_atomically
-from realsr_jax.wash.journal import Record, figures_json
+from realsr_jax.wash.journal import Record
 from realsr_jax.wash.verdict import Verdict
 
 _BAR: Final = 40
+_SIZES: Final = ("lr_width", "lr_height", "hr_width", "hr_height")
 _BORDERS: Final = (0.25, 0.5, 0.75, 1.0, 1.5, 3.0, 10.0)
 
 
@@ -36,12 +37,11 @@ def write_results(folder: Path, records: Sequence[Record], verdicts: Sequence[Ve
     write_atomically(folder / "pairs.csv", table.getvalue())
     write_atomically(folder / "pairs.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
     for name, is_clean in (("clean.txt", True), ("rejected.txt", False)):
-        write_atomically(
-            folder / name, "".join(f"{n}\n" for n in names(records, verdicts, is_clean=is_clean))
-        )
+        listed = pair_names(records, verdicts, is_clean=is_clean)
+        write_atomically(folder / name, "".join(f"{pair}\n" for pair in listed))
 
 
-def names(records: Sequence[Record], verdicts: Sequence[Verdict], *, is_clean: bool) -> list[str]:
+def pair_names(records: Sequence[Record], verdicts: Sequence[Verdict], *, is_clean: bool) -> list[str]:
     """Returns the sorted names of all clean pairs, or of all others."""
     return sorted(
         record.name for record, verdict in zip(records, verdicts, strict=True) if verdict.is_clean == is_clean
@@ -73,12 +73,9 @@ def summarise(verdicts: Sequence[Verdict]) -> list[str]:
 
 def _severities(verdicts: Sequence[Verdict]) -> list[tuple[str, int]]:
     counts = Counter(sum(verdict.severity > border for border in _BORDERS) for verdict in verdicts)
-    labels = ["0", *map(str, _BORDERS)]
-    ends = [f"to {border}" for border in _BORDERS] + ["and more"]
-    return [
-        (f"{label} {end}", counts[number])
-        for number, (label, end) in enumerate(zip(labels, ends, strict=True))
-    ]
+    starts, ends = [0, *_BORDERS], [*(f"to {border}" for border in _BORDERS), "and more"]
+    ranges = (f"{start} {end}" for start, end in zip(starts, ends, strict=True))
+    return [(label, counts[number]) for number, label in enumerate(ranges)]
 
 
 def _bars(counts: Sequence[tuple[str, int]]) -> list[str]:
@@ -95,13 +92,8 @@ def _row(record: Record, verdict: Verdict) -> dict[str, Any]:
         "name": record.name,
         "verdict": "clean" if verdict.is_clean else "rejected",
         "fault": "" if verdict.is_clean else verdict.fault,
-        "reason": "" if verdict.is_clean else verdict.reason,
+        "reason": verdict.rejection,
         "severity": float(f"{verdict.severity:.4g}"),
-        "lr": record.lr,
-        "hr": record.hr,
-        "lr_width": record.lr_size[0],
-        "lr_height": record.lr_size[1],
-        "hr_width": record.hr_size[0],
-        "hr_height": record.hr_size[1],
-        **figures_json(record.figures),
+        **{name: getattr(record, name) for name in ("lr", "hr", *_SIZES)},
+        **record.figures.as_json(),
     }

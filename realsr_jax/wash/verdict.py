@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -21,30 +21,34 @@ _DECISIVE: Final = ("contrast", "correlation", "uncertainty")
 _BLOCK: Final = 1024
 
 
-def _limit(default: float, text: str) -> float:
-    return dataclasses.field(default=default, metadata={"text": text})
+def _limit(default: float, text: str, unit: str = "") -> float:
+    return dataclasses.field(default=default, metadata={"text": text, "unit": unit})
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the figures of a pair may be at most or must be at least; see `Figures`."""
+    """What the figures of a pair may be at most or must be at least, by their names; see `Figures`."""
 
-    max_shift: float = _limit(0.5, "LR pixels between LR and HR in the middle of the picture")
-    max_corner: float = _limit(1.0, "LR pixels in the farthest corner, by shift, rotation and zoom")
-    max_rotation: float = _limit(0.3, "degrees")
-    max_zoom: float = _limit(0.5, "percent by which one is enlarged against the other")
-    max_moving: float = _limit(3.0, "percent of the area that moves by half a pixel or more against the rest")
-    max_differing: float = _limit(2.0, "percent of the area that shows something else: moved objects, leaves")
+    min_contrast: float = _limit(3.0, "grey levels of standard deviation; below it, the picture is blank")
     min_correlation: float = _limit(0.4, "of the texture after alignment; below it, the pictures differ")
-    max_uncertainty: float = _limit(0.25, "LR pixels to which the shift is known; beyond it, all is too flat")
-    max_gain: float = _limit(3.5, "percent that a channel is too bright or dark, the tone curve told apart")
-    max_ratio: float = _limit(12.0, "percent between the channels' means, the tone curve included")
-    max_colour_error: float = _limit(4.0, "grey levels that gain, offset and tone curve leave")
+    max_uncertainty: float = _limit(
+        0.25, "LR pixels to which the shift is known; beyond, all is too flat", " px"
+    )
+    max_shift: float = _limit(0.5, "LR pixels between LR and HR in the middle of the picture", " px")
+    max_corner: float = _limit(1.0, "LR pixels in the farthest corner, by shift, rotation and zoom", " px")
+    max_rotation: float = _limit(0.3, "degrees", " degrees")
+    max_zoom: float = _limit(0.5, "percent by which one is enlarged against the other", " %")
+    max_moving: float = _limit(3.0, "percent of the area moving half a pixel or more against the rest", " %")
+    max_differing: float = _limit(
+        2.0, "percent of the area showing something else: moved objects, leaves", " %"
+    )
+    max_gain: float = _limit(3.5, "percent that a channel is too bright or dark, tone curve told apart", " %")
+    max_ratio: float = _limit(12.0, "percent between the channels' means, the tone curve included", " %")
+    max_colour_error: float = _limit(4.0, "grey levels that gain, offset and tone curve leave", " levels")
     min_sharpness: float = _limit(0.9, "HR's amplitudes over LR's at half of LR's finest waves")
     min_sharpness_x1: float = _limit(1.1, "likewise for images of equal sizes; 1 is no sharper")
     min_detail: float = _limit(0.25, "HR's fine waves over a sharp photo's; 0.4 to 1.5 is usual, 0.2 blurred")
-    max_saturated: float = _limit(50.0, "percent of nearly white or black pixels")
-    min_contrast: float = _limit(3.0, "grey levels of standard deviation; below it, the picture is blank")
+    max_saturated: float = _limit(50.0, "percent of nearly white or black pixels", " %")
     max_similarity: float = _limit(
         0.998, "correlation of two pairs' thumbnails; beyond it, they are duplicates"
     )
@@ -75,6 +79,11 @@ class Verdict(NamedTuple):
     severity: float
     faults: frozenset[str]
 
+    @property
+    def rejection(self) -> str:
+        """Why the pair was rejected; empty if it was not."""
+        return "" if self.is_clean else self.reason
+
 
 class _Test(NamedTuple):
     fault: str
@@ -87,7 +96,7 @@ def judge(figures: Figures, limits: Limits) -> Verdict:
 
     Pairs that show nothing, or different things, are named so whatever else is wrong with them.
     """
-    tests = _tests(figures, limits)
+    tests = list(_tests(figures, limits))
     failed = [test for test in tests if test.severity > 1]
     worst = max(tests, key=lambda test: test.severity)
     named = next((test for test in failed if test.fault in _DECISIVE), worst)
@@ -111,7 +120,10 @@ def judge_all(records: Sequence[Record], limits: Limits, *, keep: float | None =
         keep: share of all pairs, above 0 and up to 1, that is kept, the least severe first, whatever the
             limits say. What cannot be used at all is not kept. None to go by the limits.
     """
-    verdicts = [_judge_record(record, limits) for record in records]
+    verdicts = [
+        _unusable(record.fault, record.problem) if record.problem else judge(record.figures, limits)
+        for record in records
+    ]
     for index, other in _find_duplicates(records, verdicts, limits.max_similarity).items():
         verdicts[index] = _unusable("duplicate", f"the same picture as {records[other].name}")
     if keep is None:
@@ -124,48 +136,30 @@ def judge_all(records: Sequence[Record], limits: Limits, *, keep: float | None =
     ]
 
 
-def _judge_record(record: Record, limits: Limits) -> Verdict:
-    if record.problem:
-        return _unusable(record.fault, record.problem)
-    return judge(record.figures, limits)
-
-
 def _unusable(fault: str, reason: str) -> Verdict:
     return Verdict(False, fault, reason, WORST, frozenset({fault}))
 
 
-def _tests(figures: Figures, limits: Limits) -> list[_Test]:
-    f, m = figures, limits
-    return [
-        _at_least("contrast", f.contrast, m.min_contrast),
-        _correlated(f.correlation, m.min_correlation),
-        _at_most("uncertainty", f.uncertainty, m.max_uncertainty, " px"),
-        _at_most("shift", f.shift, m.max_shift, " px"),
-        _at_most("corner", f.corner, m.max_corner, " px"),
-        _at_most("rotation", abs(f.rotation), m.max_rotation, " degrees"),
-        _at_most("zoom", abs(f.zoom), m.max_zoom, " %"),
-        _at_most("moving", f.moving, m.max_moving, " %"),
-        _at_most("differing", f.differing, m.max_differing, " %"),
-        _at_most("gain", f.gain, m.max_gain, " %"),
-        _at_most("ratio", 100 * abs(f.ratio - 1), m.max_ratio, " %"),
-        _at_most("colour error", f.colour_error, m.max_colour_error, " levels"),
-        _at_least("sharpness", f.sharpness, m.min_sharpness_x1 if f.scale == 1 else m.min_sharpness),
-        _at_least("detail", f.detail, m.min_detail),
-        _at_most("saturated", f.saturated, m.max_saturated, " %"),
-    ]
-
-
-def _at_most(fault: str, value: float, limit: float, unit: str) -> _Test:
-    return _Test(fault, f"{fault} {value:.2f}{unit} (limit {limit:.2f})", _times(value, limit))
-
-
-def _at_least(fault: str, value: float, limit: float) -> _Test:
-    return _Test(fault, f"{fault} {value:.2f} (limit {limit:.2f})", _times(limit, value))
-
-
-def _correlated(value: float, limit: float) -> _Test:
-    """Tests whether the pictures are the same, on a scale on which 1 is perfect and has severity 0."""
-    return _Test("correlation", f"correlation {value:.2f} (limit {limit:.2f})", _times(1 - value, 1 - limit))
+def _tests(figures: Figures, limits: Limits) -> Iterator[_Test]:
+    """Tests each figure that has a limit, in the order of the limits."""
+    for field in dataclasses.fields(limits):
+        kind, _, name = field.name.partition("_")
+        value, limit = getattr(figures, name, None), getattr(limits, field.name)
+        if value is None:  # min_sharpness_x1, and max_similarity, which is about two pairs
+            continue
+        if name == "ratio":
+            value = 100 * (value - 1)
+        elif name == "sharpness" and figures.scale == 1:
+            limit = limits.min_sharpness_x1
+        if kind == "max":
+            value = abs(value)
+            severity = _times(value, limit)
+        elif name == "correlation":  # 1 is perfect, and has the severity 0
+            severity = _times(1 - value, 1 - limit)
+        else:
+            severity = _times(limit, value)
+        fault = name.replace("_", " ")
+        yield _Test(fault, f"{fault} {value:.2f}{field.metadata['unit']} (limit {limit:.2f})", severity)
 
 
 def _times(value: float, limit: float) -> float:
@@ -181,11 +175,8 @@ def _find_duplicates(
     records: Sequence[Record], verdicts: Sequence[Verdict], similarity: float
 ) -> dict[int, int]:
     """Finds pairs of which an earlier or better pair has the same picture: index of each, and of that one."""
-    order = [
-        index
-        for index in sorted(range(len(records)), key=lambda index: verdicts[index].severity)
-        if not records[index].problem
-    ]
+    usable = (index for index, record in enumerate(records) if not record.problem)
+    order = sorted(usable, key=lambda index: verdicts[index].severity)
     owners: dict[str, int] = {}
     duplicates: dict[int, int] = {}
     for index in order:
@@ -199,11 +190,15 @@ def _find_duplicates(
     return duplicates
 
 
-def _alike(thumbnails: Sequence[bytes], similarity: float) -> list[tuple[int, int]]:
+def _alike(thumbnails: Sequence[str], similarity: float) -> list[tuple[int, int]]:
     """Returns pairs (later, earlier) of thumbnails that correlate by more than `similarity`, in order."""
     if not thumbnails:
         return []
-    pictures = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(thumbnails), -1).astype(np.float32)
+    pictures = (
+        np.frombuffer(bytes.fromhex("".join(thumbnails)), np.uint8)
+        .reshape(len(thumbnails), -1)
+        .astype(np.float32)
+    )
     pictures -= pictures.mean(1, keepdims=True)
     lengths = np.linalg.norm(pictures, axis=1, keepdims=True)
     # Rounding to whole grey levels blurs what is nearly flat, so that it must not count as alike.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from realsr_jax import images
-from realsr_jax.ops import matlab_resize as imresize
+from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.data import make_batches, open_pairs
 from realsr_jax.data.sources import PairFolder
 

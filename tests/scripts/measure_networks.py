@@ -14,7 +14,7 @@ import numpy as np
 
 import realsr_jax
 from realsr_jax import images, ops
-from realsr_jax.ops import minimal_filtering as winograd
+from realsr_jax.ops import convolution as convolution_ops, minimal_filtering
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
@@ -38,7 +38,7 @@ def convolution(tile: int) -> None:
     """Prints the speed of 3x3 convolutions inside a network, by minimal filtering and directly."""
 
     def directly(x, kernel, **options):
-        return ops._conv2d_directly(x, kernel, **options)
+        return convolution_ops._convolve(x, kernel, **options)
 
     def with_valid(x, kernel, edge_padding):
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
@@ -46,8 +46,8 @@ def convolution(tile: int) -> None:
         return jax.lax.conv_general_dilated(padded, kernel, (1, 1), "VALID", dimension_numbers=layout)
 
     ways = {
-        "minimal filtering, zero": (winograd.conv2d, False),
-        "edge": (winograd.conv2d, True),
+        "minimal filtering, zero": (minimal_filtering.convolve, False),
+        "edge": (minimal_filtering.convolve, True),
         "direct, zero": (directly, False),
         "edge ": (directly, True),
         "edge with VALID": (with_valid, True),

@@ -1,6 +1,6 @@
 """Prints what the backward pass keeps of the forward pass, with and without rematerialisation.
 
-python tests/measure_remat.py
+python tests/scripts/measure_remat.py
 """
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
-from realsr_jax.models import build_model
+from realsr_jax.models import build_model, parameter_shapes
 from realsr_jax.train.step import make_loss
 from realsr_jax.losses import SSIM, Weighted
 
@@ -23,8 +23,7 @@ def main() -> None:
         "hr": jax.ShapeDtypeStruct((1, PATCH_SIZE, PATCH_SIZE, 3), jnp.uint8),
     }
     for config in (OADDetConfig(), EDSRConfig(), DRLNConfig()):
-        lr = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-        params = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
+        params = parameter_shapes(config)
         figures = []
         for remat in (False, True):
             loss_fn = make_loss(build_model(config, remat=remat), (Weighted(SSIM()),))

@@ -1,6 +1,6 @@
 """Pairs a second that one core of ``realsr-wash`` measures, and where the time goes.
 
-python tests/measure_wash.py --photo=city100/003H.PNG
+python tests/scripts/measure_wash.py --photo=city100/003H.PNG
 """
 
 import argparse
@@ -13,6 +13,7 @@ import wash_faults
 
 from realsr_jax.images import Metadata, Photo, read_photo, write_photo
 from realsr_jax.wash import measure
+from realsr_jax.wash.journal import Record
 from realsr_jax.wash.opencv import cv2
 from realsr_jax.wash.pair_files import measure_files
 
@@ -51,12 +52,10 @@ def main() -> None:
 
 
 def measure_pair_of(planted, folder: Path):
-    from realsr_jax.wash.journal import Pair
-
     paths = [folder / f"{side}.png" for side in ("lr", "hr")]
     for path, image in zip(paths, (planted.lr, planted.hr), strict=True):
         write_photo(Photo(np.ascontiguousarray(image), None, False, Metadata(), "PNG"), path)
-    return Pair("pair.png", *paths)
+    return Record("pair.png", *map(str, paths))
 
 
 def _timed(function, name, seconds):

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from realsr_jax import load_upscaler, metrics
-from realsr_jax.ops import matlab_resize as imresize
+from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.evaluate.protocols import to_8_bit
 from realsr_jax.images import read_photo
 from realsr_jax.upscale.photo_upscaling import BicubicUpscaler

@@ -2,7 +2,7 @@
 
 "best" is the fastest way that PyTorch has: channels_last, inference mode, all threads, on GPUs bfloat16 by
 autocast and `torch.compile`. "published" is how the original code runs: float32, NCHW, patches gathered for
-the dynamic filters, one part of a photo after the other.
+the dynamic filters, one tile of a photo after the other.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from realsr_jax.cli.command import processors
 from realsr_jax.upscale.tile_plans import make_plan
 
 LEARNING_RATE = 1e-4
-LEAVES_AT_ONCE = 4
+TILES_AT_ONCE = 4
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -108,7 +108,7 @@ class PhotoEnsemble(NetworkWork):
     def __init__(self, case: Case, folder: Path, *, best: bool):
         super().__init__(case, folder, best=best)
         self.lr = np.load(folder / INPUTS)["lr"][0]
-        self.at_once = LEAVES_AT_ONCE if best and self.on_gpu else 1
+        self.at_once = TILES_AT_ONCE if best and self.on_gpu else 1
 
     @torch.inference_mode()
     def run(self):
@@ -122,23 +122,23 @@ class PhotoEnsemble(NetworkWork):
         total = 0
         for tiling, turns, mirrored in passes:
             lr = np.rot90(self.lr, turns)
-            sr = self.in_parts(lr[:, ::-1] if mirrored else lr, tiling)
+            sr = self.in_tiles(lr[:, ::-1] if mirrored else lr, tiling)
             total = total + np.rot90(sr[:, ::-1] if mirrored else sr, -turns)
         self.sr = total / len(passes)
 
-    def in_parts(self, lr: np.ndarray, tiling) -> np.ndarray:
+    def in_tiles(self, lr: np.ndarray, tiling) -> np.ndarray:
         scale = self.case.model_config.scale
         plan = make_plan(*lr.shape[:2], scale=scale, tiling=tiling)
-        h, w = plan.leaf_shape
+        h, w = plan.tile_shape
         sr = np.zeros((lr.shape[0] * scale, lr.shape[1] * scale, 3), np.float32)
-        for first in range(0, len(plan.leaves), self.at_once):
-            leaves = plan.leaves[first : first + self.at_once]
-            corners = [(plan.rows.starts[i], plan.columns.starts[j]) for i, j in leaves]
-            parts = self.place(np.stack([lr[y : y + h, x : x + w] for y, x in corners]))
-            results = self.upscale(parts).float().permute(0, 2, 3, 1).cpu().numpy()
-            for (i, j), (y, x), part in zip(leaves, corners, results, strict=True):
-                weights = plan.rows.weights[i][:, None, None] * plan.columns.weights[j][None, :, None]
-                sr[y * scale : (y + h) * scale, x * scale : (x + w) * scale] += weights * part
+        for first in range(0, len(plan.tiles), self.at_once):
+            batch = plan.tiles[first : first + self.at_once]
+            corners = [(plan.rows.starts[i], plan.columns.starts[j]) for i, j in batch]
+            tiles = self.place(np.stack([lr[y : y + h, x : x + w] for y, x in corners]))
+            results = self.upscale(tiles).float().permute(0, 2, 3, 1).cpu().numpy()
+            for (i, j), (y, x), tile in zip(batch, corners, results, strict=True):
+                ramps = plan.rows.ramps[0, i][:, None, None] * plan.columns.ramps[0, j][None, :, None]
+                sr[y * scale : (y + h) * scale, x * scale : (x + w) * scale] += ramps * tile
         return sr
 
     def result(self):
