@@ -28,9 +28,11 @@ MAY_IMPORT = {
     "wash": {"data", "images", "system"},
     "configs": {"data", "losses", "models", "train", "upscale"},
     "convert": {"cli", "models", "system", "weights"},
-    "benchmark": {"configs", "convert", "losses", "models", "ops", "system", "train", "upscale"},
+    "benchmark": {
+        *("configs", "convert", "losses", "models", "ops", "system", "train", "upscale", "weights"),
+    },
     "cli": {
-        *("benchmark", "data", "evaluate", "images", "models", "system", "train"),
+        *("benchmark", "configs", "data", "evaluate", "images", "models", "system", "train"),
         *("upscale", "wash", "weights"),
     },
     "__init__": {"losses", "metrics", "ops", "upscale"},

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from realsr_jax.cli import command, evaluate
+from realsr_jax.convert.rules import to_flax
 from realsr_jax.evaluate import image_pairs, report_page
 from realsr_jax.evaluate import protocols as evaluation
-from realsr_jax.upscale import photo_upscaling as inference
-from realsr_jax.cli import command, evaluate
 from realsr_jax.images import ImageError
-from realsr_jax.system.errors import UsageError
 from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.system.errors import UsageError
+from realsr_jax.upscale import photo_upscaling as inference
 from realsr_jax.upscale.tilings import QuarterTiles
-from realsr_jax.convert.rules import to_flax
 from realsr_jax.weights import save_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder")

@@ -16,11 +16,11 @@ from test_ops_matlab_resize import _slow
 
 from realsr_jax import images
 from realsr_jax.cli import command, prepare
-from realsr_jax.data import open_pairs
 from realsr_jax.data import tfds_pair_builder as pair_builder
 from realsr_jax.data.sources import PUBLISHED_COUNTS, Tfds
 from realsr_jax.data.tfds_names import TFDS_NAMES
 from realsr_jax.data.tfds_preparation import make_builder
+from realsr_jax.data.training_pairs import open_pairs
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny")
 
@@ -411,9 +411,10 @@ def test_names_in_few_words():
 
 def test_no_room(monkeypatch, capsys):
     save_aim()
-    monkeypatch.setattr(pair_builder.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     assert build("aim_x2") == 1
-    assert "1.0.0.unfinished: 0.0 GiB are needed, but 0.0 GiB are free; make room" in capsys.readouterr().err
+    message = "1.0.0.unfinished: the images need at least 0.0 GiB more, but 0.0 GiB are free; make room"
+    assert message in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------- LR images

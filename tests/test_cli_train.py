@@ -187,3 +187,49 @@ def test_loss_that_is_not_finite(capsys):
     assert captured.err.count("\n") == 1
     assert "a.png" in captured.err
     assert "last good checkpoint: " in captured.err
+
+
+def test_show_counts_the_steps(capsys, tmp_path):
+    assert _shown(capsys)["steps"] == "2"
+    # Two photos, batches of 4: 1000 steps an epoch, by the published rule
+    assert _shown(capsys, "--config.steps_per_epoch=0", "--config.epochs=3")["steps"] == "3000"
+    unknown = _shown(capsys, "--config.steps_per_epoch=0", "--config.train[0].hr=gone")["steps"]
+    assert unknown == "unknown until the data are there"
+
+
+def test_overrides_reach_every_class(capsys):
+    shown = _shown(
+        capsys,
+        "--config.model.n_feats=32",
+        "--config.model.edge_padding=False",
+        "--config.optimizer.b1=0.8",
+        "--config.optimizer.weight_decay=1e-4",
+        "--config.schedule.gamma=0.1",
+        "--noconfig.augment",
+        "--config.save_every_epoch",
+    )
+    assert (shown["model"]["n_feats"], shown["model"]["edge_padding"]) == (32, False)
+    assert (shown["optimizer"]["b1"], shown["optimizer"]["weight_decay"]) == (0.8, 1e-4)
+    assert shown["schedule"]["gamma"] == 0.1
+    assert (shown["augment"], shown["save_every_epoch"]) == (False, True)
+
+
+def test_profile_and_command_line_in_the_weights(capsys, tmp_path):
+    photos = tmp_path / "photos"
+    override = f"--config.train[0].hr={photos}"
+    assert run(RUN, WORK, "--profile=p", "--config.epochs=5", override, "--config.valid=none") == 0
+    assert capsys.readouterr().err == ""
+    assert list(tmp_path.glob("p/plugins/profile/*/*.xplane.pb"))
+    provenance = json.loads((tmp_path / "w" / "latest" / "model.json").read_text())["provenance"]
+    assert provenance["command"] == (
+        "realsr-train --config=run.py --workdir=w --config.epochs=5 '--config.train[0].hr=photos' "
+        "--config.valid=none"
+    )
+
+
+def test_a_configuration_file_that_fails(capsys, tmp_path):
+    (tmp_path / "run.py").write_text(CONFIG.replace("patch_size", "patch_sise"))
+    assert run(RUN, WORK) == 2
+    error = capsys.readouterr().err
+    assert "--config=run.py: line 10: TypeError: " in error
+    assert error.count("\n") == 1

@@ -544,7 +544,7 @@ TINY_FACTS = {
     "scale": "2",
     "n_resblocks": "2",
     "n_feats": "8",
-    "parameters": "5,867",
+    "parameters": f"{golden.manifest('edsr_tiny')['parameters']:,}",
 }
 
 

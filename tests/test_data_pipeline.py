@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from realsr_jax import images
-from realsr_jax.data import batch_names, make_batches, open_pairs
-from realsr_jax.data.batches import make_sample
+from realsr_jax.data.batches import batch_names, make_batches, make_sample
 from realsr_jax.data.sources import PairFolder
+from realsr_jax.data.training_pairs import open_pairs
 
 SIZES = [(8, 13), (9, 9), (16, 10), (8, 8), (10, 11)]
 
@@ -114,6 +114,21 @@ def test_depends_on_the_seed_only(pairs):
     assert len(np.unique(lr.reshape(len(lr), -1), axis=0)) > 20
 
 
+def test_without_augmentation_patches_are_the_same_crops_as_they_are(pairs):
+    flipped = 0
+    for number in range(40):
+        options = {"patch_size": 8, "seed": 3}
+        plain = make_sample(pairs, number, augment=False, **options)
+        augmented = make_sample(pairs, number, **options)
+        pair = pairs[pairs.names.index(batch_names(pairs, number, batch_size=1, seed=3)[0])]
+        ((flips, place),) = _find(pair, augmented["lr"], augmented["hr"])
+        flipped += any(flips)
+        assert list(_find(pair, plain["lr"], plain["hr"])) == [((False, False, False), place)]
+    assert flipped > 20
+    batches = _batches(pairs, augment=False, seed=3, batch_size=2)
+    np.testing.assert_array_equal(batches[1]["lr"][1], make_sample(pairs, 3, augment=False, **options)["lr"])
+
+
 @pytest.mark.parametrize("start", [0, 1, 5, 6, 9])
 def test_a_later_start_skips(pairs, start):
     _assert_equal(_batches(pairs, start=start), _batches(pairs)[start:])
@@ -184,7 +199,8 @@ def test_a_plain_script_can_use_workers_and_end_at_any_time(folder, tmp_path, en
             f"""
             import os
             import signal
-            from realsr_jax.data import make_batches, open_pairs
+            from realsr_jax.data.batches import make_batches
+            from realsr_jax.data.training_pairs import open_pairs
             from realsr_jax.data.sources import PairFolder
 
             if __name__ == "__main__":

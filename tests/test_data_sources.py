@@ -2,13 +2,15 @@
 
 import pickle
 from fractions import Fraction
+from pathlib import Path
 
 import golden
 import numpy as np
 import pytest
 
 from realsr_jax import images
-from realsr_jax.data import DataError
+from realsr_jax.data.errors import DataError
+from realsr_jax.data.matching import name_of
 from realsr_jax.data.sources import Aim, Div2k, HrFolder, PairFolder
 from realsr_jax.ops.matlab_resize import imresize
 
@@ -67,16 +69,53 @@ def test_a_star_can_stand_for_a_folder_or_an_ending(tmp_path):
 
 
 def test_files_without_partner_are_named(tmp_path):
-    for name in ("a", "b_LR", "c", "c_LR"):
+    lr, hr = tmp_path / "lr", tmp_path / "hr"
+    for name in ("a", "b_LR", "c_x2", "c_LR", "e", "e_LR", "f"):
+        _write(lr / f"{name}.png", LR)
+    for name in ("a_HR", "c", "d", "e", "f", "f_HR"):
+        _write(hr / f"{name}.png", HR)
+    pairs, problems = PairFolder(str(lr), str(hr)).list_pairs(2)
+    assert [pair.name for pair in pairs] == [str(hr / f"{name}.png") for name in ("a_HR", "e", "f")]
+    assert sorted(problems) == [
+        f"{hr}/c.png: both {lr}/c_LR.png and {lr}/c_x2.png match it by name; rename one",
+        f"{hr}/d.png: no LR image matches it by name",
+        f"{hr}/f_HR.png: {lr}/f.png, which matches it by name, is already {hr}/f.png's; rename one",
+        f"{lr}/b_LR.png: no HR image matches it by name",
+        f"{lr}/e_LR.png: no HR image matches it by name",
+    ]
+
+
+def _benchmark(root):
+    """Writes pairs in the layout in which the benchmark sets are published."""
+    for name in ("baby", "box2", "img_001"):
+        _write(root / "HR" / f"{name}.png", HR)
+        _write(root / "LR_bicubic" / "X2" / f"{name}x2.png", LR)
+    return PairFolder(str(root / "LR_bicubic" / "X2"), str(root / "HR"))
+
+
+def test_the_published_benchmark_layout(tmp_path):
+    pairs, problems = _benchmark(tmp_path).list_pairs(2)
+    assert [Path(pair.name).stem for pair in pairs] == ["baby", "box2", "img_001"]
+    assert problems == []
+    assert name_of("box2") == "box2" and name_of("boxx2") == "boxx2"  # in HR's names, a bare x2 is no ending
+
+
+def test_a_bare_x2_ends_no_name_of_an_hr_image(tmp_path):
+    _write(tmp_path / "hr" / "boxx2.png", HR)
+    for name in ("box", "boxx2"):
         _write(tmp_path / "lr" / f"{name}.png", LR)
-    for name in ("a_HR", "c", "d"):
-        _write(tmp_path / "hr" / f"{name}.png", HR)
     pairs, problems = PairFolder(str(tmp_path / "lr"), str(tmp_path / "hr")).list_pairs(2)
-    assert [pair.name for pair in pairs] == [str(tmp_path / "hr" / "a_HR.png")]
-    ambiguous, no_hr, no_lr = sorted(problems, key=lambda line: ("no LR" in line, "no HR" in line))
-    assert "c.png" in ambiguous and "c_LR.png" in ambiguous
-    assert no_hr == f"{tmp_path}/lr/b_LR.png: no HR image has the name 'b'"
-    assert no_lr == f"{tmp_path}/hr/d.png: no LR image has the name 'd'"
+    assert [Path(pair.name).name for pair in pairs] == ["boxx2.png"]
+    assert problems == [f"{tmp_path}/lr/box.png: no HR image matches it by name"]
+
+
+def test_clean_lists_name_pictures_of_the_benchmark_layout(tmp_path):
+    source = _benchmark(tmp_path)
+    source.clean_list = str(tmp_path / "clean.txt")
+    Path(source.clean_list).write_text("box2.png\nbaby.png\n")
+    pairs, problems = source.list_pairs(2)
+    assert [Path(pair.name).stem for pair in pairs] == ["baby", "box2"]
+    assert problems == []
 
 
 def test_clean_list(tmp_path):
@@ -94,8 +133,25 @@ def test_clean_list(tmp_path):
         DataError, match=r"clean\.txt: names no image of this data set, such as .*000001_HR\.png"
     ):
         Aim(str(tmp_path), clean_list=str(clean)).list_pairs(2)
-    with pytest.raises(DataError, match=r"missing\.txt: No such file"):
+    with pytest.raises(DataError, match=r"missing\.txt: no such file or directory; expected a list"):
         Aim(str(tmp_path), clean_list=str(tmp_path / "missing.txt")).list_pairs(2)
+
+
+def test_aim_takes_the_parent_of_its_folder(tmp_path):
+    for side, pixels in (("LR", LR), ("HR", HR)):
+        _write(tmp_path / "AIM" / "X2" / side / "0.png", pixels)
+    for root in (tmp_path, tmp_path / "AIM"):
+        ((_, hr),) = _loaded(Aim(str(root)))
+        np.testing.assert_array_equal(hr, HR)
+
+
+def test_published_counts():
+    assert Aim(clean_list="x2.txt").published_count(2) == 18_475
+    assert Aim(clean_list="x3.txt", captured_scale=3).published_count(2) == 18_643
+    assert Aim().published_count(4) == 19_000
+    assert Aim(split="valid").published_count(2) is None
+    assert Div2k(first=801, last=810).published_count(2) == 10
+    assert PairFolder("a", "b").published_count(2) is None
 
 
 def test_aim_splits_and_captured_scale(tmp_path):
@@ -121,7 +177,10 @@ def test_div2k(tmp_path, parent):
     pairs, problems = Div2k(str(tmp_path), 1, 2).list_pairs(2)
     assert len(pairs) == 1
     assert problems == [f"{tmp_path / parent / 'HR' / '0002.png'}: no such file"]
-    with pytest.raises(DataError, match="no pair of the images 5 to 7"):
+    with pytest.raises(
+        DataError,
+        match=r"no pair of DIV2K's images 5 to 7 \(.*/0005x2\.png: no such file\); expected HR/0001",
+    ):
         Div2k(str(tmp_path), 5, 7).list_pairs(2)
 
 
@@ -130,7 +189,7 @@ def test_div2k_as_published(tmp_path):
         _write(tmp_path / f"DIV2K_{part}_HR" / f"{number:04}.png", HR)
         _write(tmp_path / f"DIV2K_{part}_LR_bicubic" / "X2" / f"{number:04}x2.png", LR)
     assert len(_loaded(Div2k(str(tmp_path), 800, 801))) == 2
-    with pytest.raises(DataError, match=r"elsewhere: no DIV2K in this folder; expected HR/0001\.png"):
+    with pytest.raises(DataError, match=r"elsewhere: no pair of DIV2K.*; expected HR/0001\.png and "):
         Div2k(str(tmp_path / "elsewhere")).list_pairs(2)
 
 

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from realsr_jax import images
-from realsr_jax.data import DataError, open_pairs, pair_reading
 from realsr_jax.data import decoded_store as store
+from realsr_jax.data import pair_reading
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import HrFolder, PairFolder
+from realsr_jax.data.training_pairs import open_pairs
 
 
 def _write(path, pixels):

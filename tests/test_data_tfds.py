@@ -14,9 +14,9 @@ from PIL import Image
 from tensorflow_datasets.datasets.div2k import div2k_dataset_builder
 
 from realsr_jax.data import tfds_pair_builder as pair_builder
-from realsr_jax.data.tfds_aim import AimRealSr
-from realsr_jax.data.pair_reading import DataError
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import PUBLISHED_COUNTS, Tfds
+from realsr_jax.data.tfds_aim import AimRealSr
 from realsr_jax.data.tfds_preparation import prepare
 from realsr_jax.data.tfds_reading import list_tfds
 from realsr_jax.images import ImageError

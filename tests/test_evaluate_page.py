@@ -11,9 +11,9 @@ import pytest
 
 from realsr_jax.evaluate import protocols as evaluation
 from realsr_jax.evaluate.protocols import Evaluation, ImageResult, Protocol
+from realsr_jax.evaluate.report_page import Pictures, ReportPage, worst_region
 from realsr_jax.images import ImageError
 from realsr_jax.system.files import write_atomically
-from realsr_jax.evaluate.report_page import Pictures, ReportPage, worst_region
 
 BORDER = 8
 TOO_LONG = 70_000

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from realsr_jax.images import decoding as _image_decode, encoding as _image_encode
 from realsr_jax import images
+from realsr_jax.images import decoding as _image_decode
+from realsr_jax.images import encoding as _image_encode
+from realsr_jax.images import photo as photo_module
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 LOSSLESS = ("PNG", "TIFF", "BMP")
@@ -515,7 +517,7 @@ def test_results_are_quantised_in_bands(monkeypatch):
     sr = np.random.default_rng(0).uniform(-20, 280, (13, 7, 3)).astype(np.float32)
     grey = make_photo(random_samples(1))
     whole = images.make_result(sr, None, grey, format="PNG").rgb
-    monkeypatch.setattr(images, "_BAND_PIXELS", 15)
+    monkeypatch.setattr(photo_module, "_BAND_PIXELS", 15)
     banded = images.make_result(sr, None, grey, format="PNG").rgb
     np.testing.assert_array_equal(banded, whole)
     expected = np.clip(np.rint(sr.astype(np.float64).mean(axis=-1)), 0, 255)
@@ -644,7 +646,7 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch, error, place, exists):
     target = tmp_path / "out.png"
     if exists:
         target.write_bytes(b"old")
-    monkeypatch.setattr(*((images, "encode") if place == "encode" else (os, "replace")), fail)
+    monkeypatch.setattr(*((photo_module, "encode") if place == "encode" else (os, "replace")), fail)
     with pytest.raises(
         KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else images.ImageError
     ) as raised:
@@ -743,7 +745,7 @@ def test_lack_of_memory_is_an_image_error(tmp_path, monkeypatch):
     def fail(data):
         raise MemoryError
 
-    monkeypatch.setattr(images, "decode", fail)
+    monkeypatch.setattr(photo_module, "decode", fail)
     with pytest.raises(images.ImageError, match="memory"):
         read_bytes(tmp_path, b"")
 

@@ -28,6 +28,7 @@ REFERENCES = {
 }
 SMALL = ["oaddet_small", "deep_oaddet_small", "edsr_tiny"]
 
+
 def upscale_by_torch(model, lr):
     with torch.inference_mode():
         return model(to_nchw(lr))[0].permute(1, 2, 0).numpy()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from realsr_jax import ops
-from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.models import build_model
+from realsr_jax.models.oaddet import OADDetConfig
 
 
 def random(*shape, seed=0):

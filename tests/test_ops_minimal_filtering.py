@@ -1,4 +1,4 @@
-"""Convolution by minimal filtering, and what JAX's transformations make of it, against sums over taps in float64."""
+"""Convolution by minimal filtering, and its transformations by JAX, against sums over the taps in float64."""
 
 import functools
 

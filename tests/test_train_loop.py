@@ -6,6 +6,7 @@ REALSR_KILLS=10 makes the test of sudden deaths longer.
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,15 +21,17 @@ import orbax.checkpoint as ocp
 import pytest
 
 from realsr_jax import images
+from realsr_jax.data import batches
+from realsr_jax.data.sources import HrFolder
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
-from realsr_jax.train import loop, run_log
+from realsr_jax.train import loop, run_log, train_config
 from realsr_jax.train.checkpoints import RunState
-from realsr_jax.train.loop import BadBatchError, train
-from realsr_jax.train.progress_lines import headline_name
 from realsr_jax.train.initial_params import initial_params
-from realsr_jax.data.sources import HrFolder
-from realsr_jax.train.optimizers import StepDecay
+from realsr_jax.train.loop import BadBatchError, train
+from realsr_jax.train.optimizers import Cosine, StepDecay
+from realsr_jax.train.progress_lines import headline_name
+from realsr_jax.train.run_config import without_folders
 from realsr_jax.train.train_config import TrainConfig
 from realsr_jax.weights import load_weights, save_weights
 
@@ -58,22 +61,23 @@ def _config(folder, **fields):
         "log_every": 1,
         "ema_decay": 0.9,
         "protocol": "benchmark",
-        "workers": 0,
         "decoded_dir": str(folder / "decoded"),
     }
-    return TrainConfig(MODEL, (photos,), photos, **(defaults | fields))
+    return TrainConfig(**({"model": MODEL, "train": (photos,), "valid": photos} | defaults | fields))
 
 
 class _Command:
     """``realsr-train`` in a process of its own, with its lines as they come."""
 
-    def __init__(self, folder, workdir, *args, devices=1):
-        script = folder / "run.py"
-        script.write_text(
+    def __init__(self, folder, workdir, *args, devices=1, script=None):
+        """Starts it; `script` is put before the configuration, and may define `SOURCE`, which trains."""
+        file = folder / ("run.py" if script is None else f"{workdir.name}.py")
+        file.write_text(
             "from realsr_jax.data.sources import *\nfrom realsr_jax.losses import *\n"
             "from realsr_jax.models.edsr import *\nfrom realsr_jax.train.optimizers import *\n"
-            "from realsr_jax.train.train_config import *\n\n\n"
-            f"def get_config():\n    return {_config(folder)!r}\n"
+            f"from realsr_jax.train.train_config import *\n\nSOURCE = None\n{script or ''}\n\n"
+            f"def get_config():\n    config = {_config(folder)!r}\n"
+            "    config.train = config.train if SOURCE is None else (SOURCE,)\n    return config\n"
         )
         environment = os.environ | {
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
@@ -81,7 +85,7 @@ class _Command:
             "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-        command = [sys.executable, "-m", "realsr_jax.cli.train", f"--config={script}", f"--workdir={workdir}"]
+        command = [sys.executable, "-m", "realsr_jax.cli.train", f"--config={file}", f"--workdir={workdir}"]
         self.lines = []
         self.process = subprocess.Popen(
             [*command, *args],
@@ -216,25 +220,24 @@ def test_interrupt_while_starting(folder):
     assert "Traceback" not in command.text
 
 
+def _processes(folder, workdir, *args, count=2, script=None):
+    """Starts a run of several processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"--coordinator=localhost:{free.getsockname()[1]}"
+    place = coordinator, f"--num_processes={count}"
+    return [
+        _Command(folder, workdir, *args, *place, f"--process_id={index}", script=script)
+        for index in range(count)
+    ]
+
+
 def test_two_processes_are_one_with_two_devices(folder):
     one = _Command(folder, folder / "one", devices=2)
     assert one.end() == 0, one.text
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
 
-    def both(*args):
-        return [
-            _Command(
-                folder,
-                folder / "two",
-                *args,
-                f"--coordinator=localhost:{port}",
-                "--num_processes=2",
-                f"--process_id={index}",
-            )
-            for index in (0, 1)
-        ]
+    def both():
+        return _processes(folder, folder / "two")
 
     two = both()
     two[0].wait_for("step 2/")
@@ -253,6 +256,72 @@ def test_two_processes_are_one_with_two_devices(folder):
     for entry, other in zip(_log(folder / "two"), _log(folder / "one"), strict=True):
         for name in entry.keys() - {"patches_per_second", "waiting"}:
             assert entry[name] == pytest.approx(other[name], rel=1e-5), name
+
+
+SLOW_ON_ONE = """
+import time
+import jax
+from realsr_jax.data import DataError
+
+class Slow(HrFolder):
+    def list_pairs(self, scale):
+        print("listing", flush=True)
+        if jax.process_index() == 1:
+            {action}
+        return super().list_pairs(scale)
+
+SOURCE = Slow({photos!r})
+"""
+
+
+def _assert_one_line_and_the_end(command, since, line, *, seconds=10):
+    """Asserts that a process ended soon after a moment, with nothing but steps and one line on what it met."""
+    status = command.end()
+    assert time.monotonic() - since < seconds
+    told = [text for text in command.lines if not text.startswith(("EDSR", "[Gloo]", "epoch", "evaluation"))]
+    assert told[1 if "training pairs" in told[0] else 0 :] == [f"realsr-train: {line}\n"], command.text
+    assert status == 1
+
+
+AGAIN = "; the same command on all hosts continues from the last checkpoint"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_a_process_is_the_end_of_all(folder, victim):
+    workdir = folder / f"dead_{victim}"
+    commands = _processes(folder, workdir, "--config.epochs=500", count=3)
+    commands[0].wait_for("step 4/")
+    commands[victim].process.kill()
+    since = time.monotonic()
+    for index in {0, 1, 2} - {victim}:
+        _assert_one_line_and_the_end(commands[index], since, f"process {victim} has died{AGAIN}")
+    commands[victim].end()
+
+
+@pytest.mark.slow
+def test_sigterm_before_the_first_step_of_several_processes(folder):
+    script = SLOW_ON_ONE.format(photos=str(folder / "photos"), action="time.sleep(60)")
+    commands = _processes(folder, folder / "early", script=script)
+    commands[1].wait_for("listing")
+    commands[1].process.send_signal(signal.SIGTERM)
+    since = time.monotonic()
+    assert commands[1].end() == -signal.SIGTERM
+    commands[0].lines.remove("listing\n")
+    _assert_one_line_and_the_end(commands[0], since, f"process 1 has died{AGAIN}")
+
+
+@pytest.mark.slow
+def test_an_error_on_one_host_ends_all(folder):
+    action = 'raise DataError("these images cannot be used:", ["0.png: bad"])'
+    script = SLOW_ON_ONE.format(photos=str(folder / "photos"), action=action)
+    commands = _processes(folder, folder / "failed", script=script)
+    commands[1].wait_for("0.png")
+    since = time.monotonic()
+    assert commands[1].end() == 1
+    assert "has died" not in commands[1].text
+    commands[0].lines.remove("listing\n")
+    _assert_one_line_and_the_end(commands[0], since, f"process 1 has failed and says why{AGAIN}")
 
 
 # In this process, on four devices
@@ -430,3 +499,119 @@ def _modules(tree, path=()):
             yield from _modules(value, (*path, name))
         else:
             yield path
+
+
+# What a continued run is held to
+
+
+@pytest.fixture
+def photos(folder, tmp_path):
+    """A folder of photos of this test's own, and a run on it."""
+    shutil.copytree(folder / "photos", tmp_path / "photos")
+
+    def run(**fields):
+        config = _config(folder, train=(HrFolder(str(tmp_path / "photos")),), valid=None, **fields)
+        lines = []
+        result = train(config, tmp_path / "run", say=lines.append)
+        return result, lines
+
+    return tmp_path / "photos", run
+
+
+def test_an_epoch_follows_the_data_and_is_kept(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_config, "_LEAST_STEPS", 1)
+    folder, run = photos
+    fields = {"steps_per_epoch": 0, "checkpoint_every": 1}
+    result, lines = run(**fields)
+    assert (result.step, result.is_complete) == (2, True)
+    assert any(line.startswith("epoch 2/2  step 2/2 ") for line in lines)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["steps_per_epoch"] == 1
+    for name in "ab":
+        shutil.copy(folder / "0.png", folder / f"{name}.png")
+    with pytest.raises(ValueError, match="whose epochs have 1 steps, and now they have 2: .*_per_epoch=1$"):
+        run(**fields)
+    result, _ = run(**fields | {"steps_per_epoch": 1, "epochs": 3})
+    assert (result.step, result.is_complete) == (3, True)
+    with pytest.raises(ValueError, match="whose epochs have 1 steps, and now they have 3"):
+        run(**fields | {"steps_per_epoch": 3})
+
+
+def test_a_run_from_before_a_field_was_added_continues(photos, tmp_path):
+    _, run = photos
+    run(epochs=1)
+    file = tmp_path / "run" / "config.json"
+    description = json.loads(file.read_text())
+    del description["augment"], description["model"]["res_scale"], description["train"][0]["border"]
+    file.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"holds a run with augment True \(now False\)"):
+        run(epochs=2, augment=False)
+    with pytest.raises(ValueError, match="holds a run with another train"):
+        train(_config(tmp_path, train=(HrFolder("x", "mirror"),)), tmp_path / "run", say=print)
+    description["model"]["n_feats"] = 5
+    file.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="holds a run with another model"):
+        run(epochs=2)
+    description["model"]["n_feats"] = 4
+    file.write_text(json.dumps(description))
+    assert run(epochs=2)[0].is_complete
+
+
+def test_a_cosine_that_continues_says_what_the_learning_rate_does(photos):
+    _, run = photos
+    line = "the Cosine schedule now ends at step 6: the learning rate goes from 0 to 0.5 here"
+    for epochs, expected in ((1, False), (1, False), (2, True), (2, False)):
+        assert (line in run(epochs=epochs, schedule=Cosine(1.0))[1]) == expected
+
+
+def test_a_step_decay_that_continues_has_nothing_to_say(photos):
+    _, run = photos
+    for epochs in (1, 2):
+        assert not any("learning rate goes" in line for line in run(epochs=epochs)[1])
+
+
+def test_weights_of_every_epoch(folder, tmp_path):
+    train(_config(folder, save_every_epoch=True), tmp_path / "run", say=lambda _: None)
+    assert sorted(path.name for path in (tmp_path / "run" / "epochs").iterdir()) == ["1", "2"]
+    trees = [load_weights(tmp_path / "run" / name)[1] for name in ("epochs/1", "epochs/2", "latest")]
+    jax.tree.map(np.testing.assert_array_equal, trees[1], trees[2])
+    with pytest.raises(AssertionError):
+        jax.tree.map(np.testing.assert_array_equal, trees[0], trees[2])
+
+
+def test_no_augmentation(folder, tmp_path, monkeypatch):
+    asked = []
+
+    def make_sample(*args, augment, **options):
+        asked.append(augment)
+        return made(*args, augment=augment, **options)
+
+    made = batches.make_sample
+    monkeypatch.setattr(batches, "make_sample", make_sample)
+    for augment in (True, False):
+        train(_config(folder, augment=augment, epochs=1), tmp_path / str(augment), say=lambda _: None)
+        assert set(asked) == {augment}
+        asked.clear()
+
+
+def test_weights_tell_where_they_come_from(folder, tmp_path):
+    train(_config(folder), tmp_path / "run", say=lambda _: None, command="realsr-train --config=x")
+    provenance = json.loads((tmp_path / "run" / "best" / "model.json").read_text())["provenance"]
+    assert provenance["command"] == "realsr-train --config=x"
+    assert provenance["training_data"] == "3 pairs of HrFolder(hr='photos', border='clamp')"
+    assert provenance["trained_in"] == "run"
+    assert float(provenance["benchmark_score"]) > 0
+    assert provenance["epoch"] in "12"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("--config.train[0].hr=/home/me/my photos/hr", "--config.train[0].hr=hr"),
+        ("--config.train[0].hr=~/photos/*[0-7].png", "--config.train[0].hr=*[0-7].png"),
+        ("--workdir=runs/a", "--workdir=runs/a"),
+        ("--workdir=../runs/a", "--workdir=../runs/a"),
+        ("PairFolder(lr='/x/y/LR', hr='data/HR')", "PairFolder(lr='LR', hr='data/HR')"),
+    ],
+)
+def test_no_folders_are_told(text, told):
+    assert without_folders(text) == told

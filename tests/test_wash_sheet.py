@@ -117,7 +117,14 @@ def test_nothing_to_show(tmp_path):
         ),
         ({"entries": [make_entry("a.png", 0.5, hr=np.zeros((60, 80, 3)))]}, "'a.png': .*uint8"),
         ({"entries": [make_entry("a.png", 0.5, shifts=np.zeros((4, 4)))]}, r"'a.png': .*\[n, 5\]"),
-        ({"entries": [make_entry("a.png", math.nan, verdict=Verdict(True, "", "", math.nan, frozenset()))]}, "'a.png': .*NaN"),
+        (
+            {
+                "entries": [
+                    make_entry("a.png", math.nan, verdict=Verdict(True, "", "", math.nan, frozenset()))
+                ]
+            },
+            "'a.png': .*NaN",
+        ),
     ],
 )
 def test_contradictions(tmp_path, changes, message):

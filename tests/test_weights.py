@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import errno
+import hashlib
 import json
 import os
 import re
@@ -12,33 +14,35 @@ import sys
 from pathlib import Path
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 
+import realsr_jax.weights
+from realsr_jax.models import network_name, parameter_shapes
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
-from realsr_jax.models import build_model
 from realsr_jax.weights import (
     BUNDLED,
     FORMAT_VERSION,
     WeightsError,
-    architecture_name,
     is_weights,
     load_weights,
     read_description,
     save_weights,
 )
 
-CONFIG = EDSRConfig(2, 8, 2, res_scale=0.5, edge_padding=False)
+CONFIG = EDSRConfig(n_resblocks=2, n_feats=8, scale=2, res_scale=0.5, edge_padding=False)
 
 
 def make_params(config, seed=0):
-    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
-    shapes = jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
     generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: generator.standard_normal(leaf.shape, np.float32), shapes)
+    return jax.tree.map(
+        lambda leaf: generator.standard_normal(leaf.shape, np.float32), parameter_shapes(config)
+    )
 
 
 PARAMS = make_params(CONFIG)
@@ -90,14 +94,19 @@ def snapshot(folder):
 
 @pytest.mark.parametrize(
     "config",
-    [OADDetConfig(1, 8, 2), DeepOADDetConfig(1, 9, 3), CONFIG, EDSRConfig(1, 1, 4, res_scale=1.0)],
+    [
+        OADDetConfig(n_resblocks=1, n_feats=8, scale=2),
+        DeepOADDetConfig(n_resblocks=1, n_feats=9, scale=3),
+        CONFIG,
+        EDSRConfig(n_resblocks=1, n_feats=1, scale=4, res_scale=1.0),
+    ],
     ids=repr,
 )
 def test_round_trip_is_exact(tmp_path, config):
     params = make_params(config)
     jax.tree.leaves(params)[0].flat[:4] = [-0.0, 1e-45, np.inf, 3.4e38]
     save_weights(tmp_path / "weights", config, params, provenance={})
-    assert read_description(tmp_path / "weights") == config
+    assert read_description(tmp_path / "weights").config() == config
     assert_loads(tmp_path / "weights", config, params)
 
 
@@ -119,15 +128,19 @@ def test_description(original):
         "sha256": "0" * 64,
         "date": datetime.date.today().isoformat(),
     }
-    files = {path.relative_to(original).as_posix() for path in original.rglob("*") if path.is_file()}
-    assert description["files"].keys() == files - {"model.json"}
+    file = original / "params.safetensors"
+    assert description["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert sorted(original.iterdir()) == [original / "model.json", file]
+    read = read_description(original)
+    assert (read.path, read.architecture, read.scale) == (original, "edsr", 2)
+    assert read.provenance == description["provenance"]
     assert is_weights(original)
     assert not is_weights(original.parent)
 
 
 def test_architecture_names():
     configs = [OADDetConfig(), DeepOADDetConfig(), EDSRConfig(), DRLNConfig()]
-    assert [architecture_name(config) for config in configs] == ["oaddet", "deep_oaddet", "edsr", "drln"]
+    assert [network_name(config) for config in configs] == ["oaddet", "deep_oaddet", "edsr", "drln"]
 
 
 def test_permissions_follow_the_umask(tmp_path):
@@ -150,7 +163,7 @@ def test_relative_paths_and_new_parents(tmp_path, monkeypatch):
 
 def test_replaces_weights(weights):
     (weights / "leftover").touch()
-    config = EDSRConfig(1, 3, 3)
+    config = EDSRConfig(n_resblocks=1, n_feats=3, scale=3)
     params = make_params(config, seed=1)
     save_weights(weights, config, params, provenance={})
     assert_loads(weights, config, params)
@@ -177,7 +190,7 @@ def test_replaces_nothing_else(tmp_path):
 
 
 def test_failed_save_keeps_the_old_weights(weights, monkeypatch):
-    replace = os.replace
+    replace, config = os.replace, EDSRConfig(n_resblocks=1, n_feats=3, scale=3)
 
     def fail_for_new(source, target):
         if Path(target) == weights and not str(source).endswith(".old"):
@@ -185,8 +198,8 @@ def test_failed_save_keeps_the_old_weights(weights, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", fail_for_new)
-    with pytest.raises(OSError, match="disk gone"):
-        save_weights(weights, EDSRConfig(1, 3, 3), make_params(EDSRConfig(1, 3, 3)), provenance={})
+    with pytest.raises(WeightsError, match=r"weights: cannot be written \(disk gone\)"):
+        save_weights(weights, config, make_params(config), provenance={})
     assert_loads(weights, CONFIG, PARAMS)
     assert [path.name for path in weights.parent.iterdir()] == ["weights"]
 
@@ -219,7 +232,15 @@ def test_damaged_description(weights, content, message):
 
 
 CHANGES = {
-    "newer": ({"format_version": 2}, "format version 2, this release reads 1"),
+    "newer": ({"format_version": 3}, "format version 3, this release reads 2; update realsr-jax"),
+    "older": (
+        {"format_version": 1},
+        "format version 1, this release reads 2; convert größe.pt again with realsr-convert",
+    ),
+    "older, trained": (
+        {"format_version": 1, "provenance": {"trained_in": "runs/a"}},
+        "this release reads 2; copy it again from the run runs/a, or train again",
+    ),
     "no version": ({"format_version": ...}, "damaged"),
     "unknown architecture": (
         {"architecture": "rcan"},
@@ -231,14 +252,14 @@ CHANGES = {
     "unknown field": ({"fields": {"n_feats": 8, "n_heads": 2}}, "n_heads"),
     "impossible field": ({"fields": {"scale": 5}}, "scale is 5, expected 2, 3 or 4"),
     "field of a wrong type": ({"fields": {"n_feats": "8"}}, "model.json: "),
-    "files of a wrong type": ({"files": 3}, "damaged"),
+    "provenance of a wrong type": ({"provenance": 3}, "damaged"),
 }
 
 
 @pytest.mark.parametrize(("changes", "message"), CHANGES.values(), ids=CHANGES.keys())
 def test_unusable_description(weights, changes, message):
     change_description(weights, **changes)
-    for load in (read_description, load_weights):
+    for load in (lambda path: read_description(path).config(), load_weights):
         assert message in refusal(load, weights)
 
 
@@ -248,11 +269,19 @@ def test_missing_description(weights):
         assert "holds no model.json; make one with realsr-convert" in refusal(load, weights)
         assert refusal(load, weights / "nowhere").endswith("directory; make one with realsr-convert")
         assert refusal(load, Path("defualt")).endswith(
-            "(built in: 'default' and, to upscale or evaluate, 'bicubic'; did you mean 'default'?)"
+            "(did you mean default? built in: 'default' and, to upscale or evaluate, 'bicubic')"
         )
-        assert "_METADATA: is a file; convert it first" in refusal(load, weights / "params" / "_METADATA")
+        file = weights / "params.safetensors"
+        assert refusal(load, file / "below").endswith("directory; make one with realsr-convert")
+        assert f"{file}: is a file; convert it first: realsr-convert --input={file}" in refusal(load, file)
     (weights / "model.json").mkdir()
     assert "model.json: cannot be read (Is a directory)" in refusal(load_weights, weights)
+
+
+def test_a_part_of_a_weights_directory(weights):
+    for name in ("params.safetensors", "model.json"):
+        message = refusal(load_weights, weights / name)
+        assert message.endswith(f"{name}: is a part of the weights directory {weights}; name the directory")
 
 
 def flip(content: bytes) -> bytes:
@@ -262,35 +291,69 @@ def flip(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [flip, lambda content: content[:-1], lambda content: b""])
 def test_damaged_parameters(weights, damage):
-    for file in (weights / "params").rglob("*"):
-        if file.is_file():
-            content = file.read_bytes()
-            file.write_bytes(damage(content))
-            message = refusal(load_weights, weights)
-            assert message == f"{weights}: its file {file.relative_to(weights)} is damaged, convert the " + (
-                "checkpoint again"
-            )
-            file.write_bytes(content)
+    file = weights / "params.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(damage(content))
+    again = "convert größe.pt again with realsr-convert"
+    expected = f"{file}: damaged, its sha256 is not the recorded one; {again}"
+    assert refusal(load_weights, weights) == expected
+    change_description(weights, provenance={})
+    assert refusal(load_weights, weights).endswith("recorded one; copy it again from where it came")
+    file.write_bytes(content)
     assert_loads(weights, CONFIG, PARAMS)
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-1], lambda content: b"", lambda content: b"x" * 9]
+)
+def test_damaged_parameters_without_a_digest(weights, damage):
+    file = weights / "params.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    change_description(weights, sha256=...)
+    message = refusal(load_weights, weights)
+    assert message.startswith(f"{file}: damaged (")
+    assert message.endswith("); convert größe.pt again with realsr-convert")
+
+
 def test_missing_parameters(weights):
-    largest = max((weights / "params").rglob("*"), key=lambda file: file.stat().st_size * file.is_file())
-    largest.unlink()
-    name = largest.relative_to(weights)
-    assert f"its file {name} cannot be read (No such file or directory)" in refusal(load_weights, weights)
-    shutil.rmtree(weights / "params")
-    assert "its file params/" in refusal(load_weights, weights)
-    change_description(weights, files=...)
-    assert "its parameters cannot be read, convert the checkpoint again (" in refusal(load_weights, weights)
-    assert read_description(weights) == CONFIG
+    file = weights / "params.safetensors"
+    file.unlink()
+    assert refusal(load_weights, weights) == (
+        f"{file}: is missing; convert größe.pt again with realsr-convert"
+    )
+    change_description(weights, sha256=...)
+    assert f"{file}: is missing; " in refusal(load_weights, weights)
+    assert read_description(weights).config() == CONFIG
+    file.mkdir()
+    assert refusal(load_weights, weights).startswith(f"{file}: cannot be read (")
+
+
+def test_what_must_not_be_read_is_not_called_damaged(weights, monkeypatch):
+    def deny(file):
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "open", lambda file, *_, **__: deny(file))
+    file = weights / "model.json"
+    assert refusal(read_description, weights) == f"{file}: cannot be read (Permission denied)"
+    monkeypatch.undo()
+    monkeypatch.setattr(realsr_jax.weights, "sha256_of", deny)
+    file = weights / "params.safetensors"
+    assert refusal(load_weights, weights) == f"{file}: cannot be read (Permission denied)"
+
+
+def test_parameters_of_another_type(weights):
+    for dtype in (np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2):
+        content = safetensors.numpy.save({"head/bias": np.zeros(8, dtype)})
+        (weights / "params.safetensors").write_bytes(content)
+        change_description(weights, sha256=hashlib.sha256(content).hexdigest())
+        refusal(load_weights, weights)
 
 
 MISFITS = {
-    "wider": ({"n_feats": 9}, r"body_0_conv1/bias is \(8,\), expected \(9,\)"),
-    "shallower": ({"n_resblocks": 1}, r"body_1_conv1/bias is \(8,\), expected absent"),
-    "deeper": ({"n_resblocks": 3}, r"body_2_conv1/bias is absent, expected \(8,\)"),
-    "larger scale": ({"scale": 4}, r"upsample/conv_1/bias is absent, expected \(32,\)"),
+    "wider": ({"n_feats": 9}, r"body_0_conv1/bias is float32 \(8,\), expected float32 \(9,\)"),
+    "shallower": ({"n_resblocks": 1}, r"body_1_conv1/bias is float32 \(8,\), expected absent"),
+    "deeper": ({"n_resblocks": 3}, r"body_2_conv1/bias is absent, expected float32 \(8,\)"),
+    "larger scale": ({"scale": 4}, r"upsample/conv_1/bias is absent, expected float32 \(32,\)"),
     "broken width": ({"n_feats": 8.5}, "8.5"),
 }
 
@@ -298,15 +361,17 @@ MISFITS = {
 @pytest.mark.parametrize(("fields", "message"), MISFITS.values(), ids=MISFITS.keys())
 def test_parameters_that_do_not_fit(weights, fields, message):
     change_description(weights, fields=dataclasses.asdict(CONFIG) | fields)
-    expected = f"its parameters cannot be read, convert the checkpoint again \\(.*{message}"
-    assert re.search(expected, refusal(load_weights, weights))
+    assert re.search(message, refusal(load_weights, weights))
+    change_description(weights, sha256=...)
+    assert re.search(message, refusal(load_weights, weights))
 
 
 def test_unrecorded_files_do_not_matter(weights):
     (weights / ".DS_Store").touch()
+    (weights / "params").mkdir()
     (weights / "params" / "notes.txt").touch()
     assert_loads(weights, CONFIG, PARAMS)
-    change_description(weights, files=...)
+    change_description(weights, sha256=...)
     assert_loads(weights, CONFIG, PARAMS)
 
 
@@ -338,7 +403,7 @@ def run_python(code, *arguments, devices=1) -> subprocess.CompletedProcess:
 SAVE = """
 import os, signal, sys
 from pathlib import Path
-import orbax.checkpoint
+import realsr_jax.weights
 from test_weights import CONFIG, make_params
 from realsr_jax.weights import save_weights
 def die(*arguments, **options):
@@ -367,7 +432,8 @@ def test_loads_on_one_device_what_four_saved(original):
 
 
 KILLS = {
-    "among the parameters": "orbax.checkpoint.StandardCheckpointHandler.finalize = die",
+    "before the parameters": "realsr_jax.weights.safetensors.numpy.save_file = die",
+    "after the parameters": "realsr_jax.weights.sha256_of = die",
     "before the description": "Path.write_text = die",
     "before the renaming": "os.replace = die",
 }
@@ -398,26 +464,26 @@ def test_reads_description_without_jax(original):
     code = """if True:
         import sys
         from realsr_jax.weights import is_weights, read_description
-        print(read_description(sys.argv[1]))
+        print(read_description(sys.argv[1]).fields)
         assert not {"jax", "orbax", "flax"} & sys.modules.keys()
     """
     process = run_python(code, original)
-    assert (process.stdout, process.stderr) == (f"{CONFIG}\n", "")
+    assert (process.stdout, process.stderr) == (f"{dataclasses.asdict(CONFIG)}\n", "")
 
 
 def test_a_training_run_stands_for_its_best_weights_or_else_the_latest(tmp_path):
-    latest, best = EDSRConfig(1, 4), EDSRConfig(2, 4)
+    latest, best = EDSRConfig(n_resblocks=1, n_feats=4), EDSRConfig(n_resblocks=2, n_feats=4)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     assert "run: a training run that has no weights yet" in refusal(load_weights, tmp_path / "run")
     save_weights(tmp_path / "run" / "latest", latest, make_params(latest), provenance={})
     assert load_weights(tmp_path / "run")[0] == latest
     save_weights(tmp_path / "run" / "best", best, make_params(best), provenance={})
-    assert load_weights(tmp_path / "run")[0] == read_description(tmp_path / "run") == best
+    assert load_weights(tmp_path / "run")[0] == read_description(tmp_path / "run").config() == best
     assert load_weights(tmp_path / "run" / "latest")[0] == latest
 
 
 def test_the_bundled_network_is_small_and_found_by_name():
     config, params = load_weights("default")
-    assert config.scale == 2
+    assert config.scale == read_description("default").scale == 2
     assert jax.tree.structure(params) == jax.tree.structure(make_params(config))
     assert sum(file.stat().st_size for file in BUNDLED["default"].rglob("*") if file.is_file()) < 6 * 2**20

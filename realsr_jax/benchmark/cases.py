@@ -1,14 +1,22 @@
-"""What is measured."""
+"""What is measured: cases, and what all sides of one share, its weights, inputs and arithmetic.
+
+JAX is imported where it is needed only, as other sides import the cases too.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from realsr_jax.models.network import ModelConfig
-from realsr_jax.upscale.tilings import Tiling
+import numpy as np
+
 from realsr_jax.configs import aim2020_testset
-from realsr_jax.weights import ARCHITECTURES
+from realsr_jax.models import NETWORKS
+from realsr_jax.models.network import ModelConfig
+from realsr_jax.upscale.inference_config import ModelRun
+from realsr_jax.upscale.tile_plans import make_plan
 
 Task = Literal["product", "tile", "photo", "step"]
 
@@ -18,6 +26,8 @@ TASKS: tuple[Task, ...] = ("tile", "photo", "step")
 PRODUCTS = 8
 """Matrix products in a row, of which the device's peak is taken."""
 
+_FLIPS = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -25,7 +35,7 @@ class Case:
 
     Attributes:
         task: what runs; "product" is a product of large matrices, which shows what the device can do.
-        network: name in `weights.ARCHITECTURES`, "" for a product.
+        network: name in `models.NETWORKS`, "" for a product.
         size: height and width: of the tile or photo, LR; of the HR patches; of the matrices.
         batch: tiles or patches at once.
         dtype: "float32" or "bfloat16".
@@ -54,21 +64,25 @@ class Case:
                 return f"{self.network}, {self.task} {w}x{h}" + f", batch {self.batch}" * (self.batch > 1)
 
     @property
-    def result_pixels(self) -> int:
-        """Pixels that one run makes, or learns from."""
-        scale = 1 if self.task == "step" else self.model_config.scale
-        return self.batch * self.size[0] * self.size[1] * scale**2
+    def scale(self) -> int:
+        """Output size over input size."""
+        return dict(self.fields).get("scale", ModelConfig.scale)
+
+    @property
+    def lr_pixels(self) -> float:
+        """LR pixels that one run sees, tiling and ensembles apart."""
+        return self.batch * self.size[0] * self.size[1] / (self.scale**2 if self.task == "step" else 1)
 
     @property
     def model_config(self) -> ModelConfig:
-        """The network."""
-        return ARCHITECTURES[self.network](**dict(self.fields))
+        """The network; imports JAX."""
+        return NETWORKS[self.network].config_class(**dict(self.fields))
 
     @property
-    def ensemble(self) -> tuple[Sequence[Tiling], bool]:
-        """Tilings, and whether flips and transposes are averaged, as published for the network."""
-        run = next(run for run in aim2020_testset.get_config().runs if Path(run.weights).name == self.network)
-        return run.tilings, run.self_ensemble
+    def ensemble(self) -> ModelRun:
+        """Tilings and self-ensemble as published for the network, or the default for one without."""
+        published = {Path(run.weights).name: run for run in aim2020_testset.get_config().runs}
+        return published.get(self.network, ModelRun(self.network))
 
 
 def make_cases(
@@ -77,17 +91,20 @@ def make_cases(
     """Returns the cases of a run, the matrix product first.
 
     Args:
-        networks: names in `weights.ARCHITECTURES`.
+        networks: names in `models.NETWORKS`.
         tasks: of `TASKS`.
         dtype: of all cases.
         on_gpu: sizes for a GPU instead of for CPUs.
         is_full: whether to take photos and steps of all networks, and the larger sizes.
     """
     match on_gpu, is_full:
-        case True, True:
-            product, tile, photo, batch = 8192, 160, (1200, 1800), 32
-        case True, False:
-            product, tile, photo, batch = 8192, 160, (600, 900), 16
+        case True, _:
+            product, tile, photo, batch = (
+                8192,
+                160,
+                (1200, 1800) if is_full else (600, 900),
+                32 if is_full else 16,
+            )
         case False, True:
             product, tile, photo, batch = 2048, 160, (320, 480), 4
         case _:
@@ -101,3 +118,79 @@ def make_cases(
                 for network in (networks if is_full or task == "tile" else networks[:1])
             ]
     return cases
+
+
+def synthetic_photo() -> np.ndarray:
+    """Returns uint8 [512, 512, 3]: waves that get finer from corner to corner, always the same."""
+    y, x = np.mgrid[:512, :512] / 64
+    waves = np.sin([y * x, y * y + x, x * x - y])
+    return np.round(127.5 + 127 * waves).astype(np.uint8).transpose(1, 2, 0)
+
+
+def make_inputs(case: Case, photo: np.ndarray) -> dict[str, np.ndarray]:
+    """Cuts what a case needs out of a photo, which is continued by mirroring where it is too small.
+
+    Args:
+        case: what runs.
+        photo: uint8 [h, w, 3].
+
+    Returns:
+        ``lr`` and, for a training step, ``hr``: uint8 [n, h, w, 3]. Nothing for a matrix product.
+    """
+    from realsr_jax.ops.matlab_resize import imresize
+
+    if case.task == "product":
+        return {}
+    h, w = case.size
+    missing = [(0, max(0, n - length)) for n, length in zip(case.size, photo.shape[:2], strict=True)]
+    photo = np.pad(photo, (*missing, (0, 0)), mode="symmetric")
+    spread = np.linspace(0, 1, case.batch)
+    tops = (spread * (photo.shape[0] - h)).astype(int)
+    lefts = (spread[::-1] * (photo.shape[1] - w)).astype(int)
+    cut = np.stack([photo[y : y + h, x : x + w] for y, x in zip(tops, lefts, strict=True)])
+    if case.task != "step":
+        return {"lr": cut}
+    return {"lr": np.stack([imresize(hr, Fraction(1, case.scale)) for hr in cut]), "hr": cut}
+
+
+def make_weights(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Returns fresh parameters as a state dict by the keys of the published checkpoints."""
+    from realsr_jax.convert.rules import to_torch
+    from realsr_jax.train.initial_params import initial_params
+
+    return to_torch(config, initial_params(config, seed=0)[0])
+
+
+def count_flops(case: Case) -> float:
+    """Returns the floating-point operations of one run, counted as for direct convolutions.
+
+    Those of a training step are three times those of the network, as usual.
+    """
+    if case.task == "product":
+        return PRODUCTS * 2 * case.size[0] ** 3
+    pixels = case.lr_pixels
+    if case.task == "photo":
+        run = case.ensemble
+        plans = [make_plan(*case.size, scale=case.scale, tiling=tiling) for tiling in run.tilings]
+        pixels = sum(len(plan.tiles) * plan.tile_shape[0] * plan.tile_shape[1] for plan in plans)
+        pixels *= _FLIPS if run.self_ensemble else 1
+    return pixels * _flops_per_pixel(case.model_config) * (3 if case.task == "step" else 1)
+
+
+@functools.cache
+def _flops_per_pixel(config: ModelConfig) -> float:
+    """Returns the operations of a network for each LR pixel, as XLA counts them before it optimises."""
+    import jax
+    import jax.numpy as jnp
+
+    from realsr_jax.models import build_model
+
+    side = 64
+    model = build_model(config)
+    lr = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), lr)
+    # Lowered for a GPU, as on CPUs convolutions are written as other operations; none need be there.
+    lowered = jax.jit(model.apply).trace(params, lr).lower(lowering_platforms=("cuda",))
+    analysis = lowered.cost_analysis()
+    assert analysis is not None
+    return analysis["flops"] / side**2

@@ -1,19 +1,22 @@
-"""A process that runs one case as often as it is asked: the same conversation for all sides.
+"""Both ends of the conversation with a side: a process that runs one case as often as it is asked.
 
 A line goes in, a line of JSON comes out. First the case goes in; then "run" as often as wanted; at last
-"finish", after which the result lies in the session's folder.
+"finish", after which the result lies in the folder of the case.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
 import resource
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
@@ -29,53 +32,104 @@ RESULT = "{side}.npy"
 """A side's result in the folder."""
 
 
-class Work(Protocol):
-    """A case, ready to run."""
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One way to run the networks.
 
-    def run(self) -> None:
-        """Runs it once; returns when the device is done."""
+    Attributes:
+        name: of the row, and of its files.
+        command: starts its process.
+    """
 
-    def result(self) -> np.ndarray:
-        """Returns what the runs gave: the image [h, w, 3], the loss of each step, or nothing."""
-        ...
-
-    def peak_bytes(self) -> int | None:
-        """Returns the most device memory that was used; None where that is the process's memory."""
+    name: str
+    command: tuple[str, ...]
 
 
-def serve(name: str, make_work: Callable[[Case, Path], Work]) -> None:
-    """Answers standard input until it ends.
+class SideError(RuntimeError):
+    """A side that cannot run a case; the message is one line."""
+
+    def __init__(self, side: Side, message: str):
+        """Keeps the side, so that the others can go on without it."""
+        super().__init__(message)
+        self.side = side
+
+
+@contextlib.contextmanager
+def started(side: Side, label: str) -> Iterator[Callable[[str], dict[str, float]]]:
+    """Starts a side's process, which ends with the context.
 
     Args:
-        name: of the side.
-        make_work: makes a case, whose files lie in the given folder, ready.
+        side: which.
+        label: of the case, for messages.
+
+    Yields:
+        A function that sends a line and returns the answer. It raises SideError if the process ends instead; the
+        last line that it printed says why.
     """
-    # What libraries print must not come between the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    first = json.loads(sys.stdin.readline())
-    folder = Path(first["folder"])
-    work = make_work(read_case(first["case"]), folder)
-    _answer(answers)
-    for request in map(str.strip, sys.stdin):
-        if request == "run":
-            started = time.perf_counter()
-            work.run()
-            _answer(answers, seconds=time.perf_counter() - started)
-        else:
-            np.save(folder / RESULT.format(side=name), work.result())
-            _answer(answers, peak_bytes=work.peak_bytes() or peak_process_bytes())
+    # Compilation is measured, so no side may find what it compiled before.
+    fresh = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            side.command, bufsize=0, stdin=pipe, stdout=pipe, stderr=errors, env=environment | fresh
+        ) as process,
+    ):
+        assert process.stdin and process.stdout
+        requests, answers = process.stdin, process.stdout
+
+        def ask(request: str) -> dict[str, float]:
+            with contextlib.suppress(BrokenPipeError):
+                requests.write(f"{request}\n".encode())
+                if answer := answers.readline():
+                    return json.loads(answer)
+            status = process.wait()
+            errors.seek(0)
+            lines = errors.read().split("\n")
+            reason = next(filter(None, map(str.strip, reversed(lines))), f"exit status {status}; out of memory?")
+            raise SideError(side, f"{side.name}: {label}: {reason}")
+
+        try:
+            yield ask
+        finally:
+            process.kill()
 
 
-def read_case(fields: dict) -> Case:
+def read_case(fields: dict[str, Any]) -> Case:
     """Returns the case that `dataclasses.asdict` and JSON made fields of."""
     pairs = tuple((name, value) for name, value in fields["fields"])
     return dataclasses.replace(Case(**fields), size=tuple(fields["size"]), fields=pairs)
 
 
-def _answer(stream, **values: float) -> None:
-    stream.write(json.dumps(values) + "\n")
-    stream.flush()
+def serve(
+    prepare: Callable[[Case, Path], Callable[[], Any]], device_bytes: Callable[[], int | None] = lambda: None
+) -> None:
+    """Answers standard input until it ends: what a side's process does.
+
+    Args:
+        prepare: makes a case ready, whose files lie in the given folder, and returns a function that runs it
+            once, returns when the device is done, and gives the image [h, w, 3], the loss of each step so far
+            or, for a matrix product, nothing.
+        device_bytes: returns the most device memory that was used; None where that is the process's memory.
+    """
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    first = json.loads(sys.stdin.readline())
+    folder, result = Path(first["folder"]), None
+    run = prepare(read_case(first["case"]), folder)
+    print("{}", file=answers, flush=True)
+    for request in map(str.strip, sys.stdin):
+        if request == "run":
+            started = time.perf_counter()
+            result = run()
+            answer = {"seconds": time.perf_counter() - started}
+        else:
+            result = np.zeros(0, np.float32) if result is None else np.asarray(result, np.float32)
+            np.save(folder / RESULT.format(side=first["side"]), result)
+            answer = {"peak_bytes": device_bytes() or peak_process_bytes()}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def peak_process_bytes() -> int:

@@ -3,49 +3,23 @@
 import contextlib
 import dataclasses
 import json
-import os
+import math
 import statistics
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Final
 
 import numpy as np
 
-from realsr_jax.benchmark.cases import Case
-from realsr_jax.benchmark.conversation import INPUTS, RESULT, WEIGHTS
+from realsr_jax.benchmark.cases import Case, count_flops, make_inputs, make_weights
+from realsr_jax.benchmark.conversation import INPUTS, RESULT, WEIGHTS, Side, started
 
-MOST_DIFFERENT = {"float32": 1e-4, "bfloat16": 1e-2}
+MOST_DIFFERENT: Final = {"float32": 1e-4, "bfloat16": 1e-2}
 """RMS difference of results, relative to their RMS, above which a side computes something else; ten times as
 much after training steps, and 50 times as much in one place."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Side:
-    """One way to run the networks.
-
-    Attributes:
-        name: of the column, and of its files.
-        command: starts its worker.
-    """
-
-    name: str
-    command: tuple[str, ...]
-
-
-OURS = Side("realsr_jax", (sys.executable, "-m", "realsr_jax.benchmark.jax_side"))
-
-
-class SideError(RuntimeError):
-    """A side that cannot run a case; the message is one line."""
-
-    def __init__(self, side: Side, message: str):
-        """Keeps the side, so that the others can go on without it."""
-        super().__init__(message)
-        self.side = side
+OURS: Final = Side("realsr_jax", (sys.executable, "-m", "realsr_jax.benchmark.jax_side"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,59 +58,11 @@ class Timing:
         """Speed of the arithmetic."""
         return self.flops / self.median
 
-
-class _Worker:
-    """A side's process."""
-
-    def __init__(self, side: Side, case: Case):
-        self._side, self._case = side, case
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the process
-        # Compilation is measured, so neither side may find what it compiled before.
-        environment = os.environ | {
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
-        }
-        environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-        self._process = subprocess.Popen(
-            side.command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=environment,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        with contextlib.suppress(BrokenPipeError):  # where it ended before it read a line
-            self._process.communicate()
-        self._errors.close()
-
-    def make_ready(self, folder: Path) -> None:
-        """Tells the side its case, whose files lie in a folder, and waits until it can run it."""
-        self.ask(json.dumps({"case": dataclasses.asdict(self._case), "folder": str(folder)}))
-
-    def ask(self, request: str) -> dict[str, float]:
-        """Sends a line and returns the answer."""
-        assert self._process.stdin and self._process.stdout
-        try:
-            self._process.stdin.write(request + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if answer:
-            return json.loads(answer)
-        status = self._process.wait()
-        self._errors.seek(0)
-        lines = [line.strip() for line in self._errors if line.strip()]
-        reason = lines[-1] if lines else f"exit status {status}; out of memory?"
-        raise SideError(self._side, f"{self._side.name}: {self._case.label}: {reason}")
+    def as_json(self) -> dict[str, Any]:
+        """Returns all figures, as JSON can hold them."""
+        finite = self.difference and [value if math.isfinite(value) else None for value in self.difference]
+        derived = {"median": self.median, "compile_seconds": self.compile_seconds, "difference": finite}
+        return dataclasses.asdict(self) | derived
 
 
 def run_case(
@@ -151,37 +77,36 @@ def run_case(
         photo: uint8 [h, w, 3], of which the inputs are cut.
         repeats: runs of each side, after a first one.
 
+    Returns:
+        What each side did, by its name.
+
     Raises:
         SideError: if a side cannot run it.
     """
-    from realsr_jax.benchmark import inputs as networks
-
-    np.savez(folder / INPUTS, allow_pickle=False, **networks.make_inputs(case, photo))
-    weights = folder / WEIGHTS.format(network=case.network)
-    if case.task != "product" and not weights.exists():
-        networks.write_weights(case.model_config, weights)
-    flops = networks.count_flops(case)
+    np.savez(folder / INPUTS, allow_pickle=False, **make_inputs(case, photo))
+    opening = {"case": dataclasses.asdict(case), "folder": str(folder)}
+    if case.network:
+        np.savez(folder / WEIGHTS, allow_pickle=False, **make_weights(case.model_config))
+        opening["case"]["fields"] = list(dataclasses.asdict(case.model_config).items())
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_Worker(side, case)) for side in sides]
-        for worker in workers:
-            worker.make_ready(folder)
-        first = [worker.ask("run")["seconds"] for worker in workers]
-        rounds = [[worker.ask("run")["seconds"] for worker in workers] for _ in range(repeats)]
-        peaks = [int(worker.ask("finish")["peak_bytes"]) for worker in workers]
+        asks = [stack.enter_context(started(side, case.label)) for side in sides]
+        for ask, side in zip(asks, sides, strict=True):
+            ask(json.dumps(opening | {"side": side.name}))
+        rounds = [[ask("run")["seconds"] for ask in asks] for _ in range(1 + repeats)]
+        peaks = [int(ask("finish")["peak_bytes"]) for ask in asks]
     results = [np.load(folder / RESULT.format(side=side.name)) for side in sides]
-    timings = {}
-    for i, side in enumerate(sides):
-        timing = Timing([times[i] for times in rounds], first[i], peaks[i], flops)
-        if i and case.task != "product":
-            timing = _compared(timing, case, results[0], results[i])
-        timings[side.name] = timing
+    flops, timings = count_flops(case), {}
+    for side, peak, result, (first, *others) in zip(sides, peaks, results, zip(*rounds), strict=True):
+        timing = Timing(others, first, peak, flops)
+        is_first_side = not timings
+        timings[side.name] = timing if case.task == "product" or is_first_side else compare(timing, case, results[0], result)
     return timings
 
 
-def _compared(timing: Timing, case: Case, ours: np.ndarray, theirs: np.ndarray) -> Timing:
-    """Returns a timing with how far the result is from ours."""
+def compare(timing: Timing, case: Case, ours: np.ndarray, theirs: np.ndarray) -> Timing:
+    """Returns a timing with how far the side's result is from the first side's."""
     if ours.shape != theirs.shape:
-        return dataclasses.replace(timing, difference=(np.inf, np.inf), is_same=False)
+        return dataclasses.replace(timing, difference=(math.inf, math.inf), is_same=False)
     difference = np.abs(ours.astype(np.float64) - theirs)
     rms = np.sqrt(np.mean(difference**2))
     limit = MOST_DIFFERENT[case.dtype] * np.sqrt(np.mean(ours.astype(np.float64) ** 2))

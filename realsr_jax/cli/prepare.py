@@ -3,18 +3,19 @@
   realsr-prepare --dataset=aim_x2_washed --manual_dir=downloads --data_dir=data/tfds
   realsr-prepare --make_lr=2 --hr=DIV2K/HR --lr=DIV2K/LR_bicubic/X2
 
-Data sets are those of TFDS, stored as array_record without TensorFlow, for the training source Tfds. Every image
-is decoded once and its size compared with its partner's; all that is wrong is listed. The data set appears
-complete or not at all. The same command continues an interrupted or failed run, and makes no shard of 100 pairs
-again that is finished, unless its images changed. A complete data set is kept as it is; to make it again, remove
-its folder.
+Data sets are those of TFDS, stored as array_record without TensorFlow, for the training source Tfds. Every
+image is decoded once and its size compared with its partner's; all that is wrong is listed. The data set
+appears complete or not at all. The same command continues an interrupted or failed run, and makes no shard of
+100 pairs again that is finished, unless its images changed. A complete data set is kept as it is; to make it
+again, remove its folder.
 
   aim_x2, aim_x3, aim_x4          AIM 2020 RealSR, 19,000 pairs
   aim_x2_washed, and x3, x4       its clean pairs: 18,475, 18,643 and 18,652
   aim_x2_washed_large             the clean x2 and the clean x3 pairs, whose HR images are reduced: 37,118
   div2k_x2, div2k_x3, div2k_x4    DIV2K, bicubic LR: 800 pairs, 100 for validation
 
-LR images are 8-bit PNG files with the names of the HR images; as in MATLAB's imresize, values are rounded half up.
+LR images are 8-bit PNG files with the names of the HR images; as in MATLAB's imresize, values are rounded
+half up.
 
 Exit status: 0 if all went well, 1 if something is missing or bad, 2 if the command line is wrong.
 """
@@ -55,15 +56,15 @@ def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
     table.text(
         "hr",
         "DIR",
-        "HR images. What they have beyond a multiple of the scale is cut off first, below and right, as for the "
-        "classic sets. 16 bits are rounded to 8, transparency is left out",
+        "HR images. What they have beyond a multiple of the scale is cut off first, below and right, as for "
+        "the classic sets. 16 bits are rounded to 8, transparency is left out",
     )
     table.text("lr", "DIR", "folder for the LR images")
     table.choice(
         "border",
         ["clamp", "mirror"],
-        "clamp: the border pixel is repeated, as in the classic sets (Set5, DIV2K); mirror: the image is mirrored "
-        "at its border, as in newer MATLAB",
+        "clamp: the border pixel is repeated, as in the classic sets (Set5, DIV2K); mirror: the image is "
+        "mirrored at its border, as in newer MATLAB",
         "clamp",
     )
     table.switch("skip_existing", "leave out images whose LR image exists: resumes an interrupted run")

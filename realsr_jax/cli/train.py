@@ -46,8 +46,12 @@ def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
         "what the run leaves: weights in DIR/best (of the highest score) and DIR/latest, checkpoints, log.jsonl, "
         "curves.png, tensorboard; DIR serves as --weights of the other commands",
     )
-    table.switch("show", "print the configuration, with its overrides, and the steps of the whole run, and stop")
-    table.text("profile", "DIR", "write a profile of five steps, the fourth on, for TensorBoard or xprof, into DIR")
+    table.switch(
+        "show", "print the configuration, with its overrides, and the steps of the whole run, and stop"
+    )
+    table.text(
+        "profile", "DIR", "write a profile of five steps, the fourth on, for TensorBoard or xprof, into DIR"
+    )
     table.section("Several hosts (all run the same command on a shared DIR)")
     table.switch("distributed", "take part in a run of several processes, as SLURM or Kubernetes tells")
     table.text("coordinator", "HOST:PORT", "elsewhere: where process 0 listens")

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -71,7 +71,8 @@ def _main(values: flags.FlagValues) -> int:
     command.required(values, lr="name LR images", hr="name HR images", output="name a folder for the results")
     if values.keep is not None and not values.keep > 0:  # not a number included
         raise UsageError(f"--keep={values.keep:g} keeps nothing; expected a share such as 0.975")
-    limits = Limits(**{name: values[name].value for name, *_ in Limits.described()})
+    given: dict[str, Any] = {name: values[name].value for name, *_ in Limits.described()}
+    limits = Limits(**given)
     output, align = (command.output_folder(values, name) for name in ("output", "align"))
     assert output is not None
     pairs, problems = _list_pairs(values.lr, values.hr)

@@ -28,7 +28,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         """Takes the first `count` of Grain's batches."""
         self._open = [batches]
         self._left = count
-        self.close = weakref.finalize(self, _close, self._open)
+        # Grain's iterator is let go of too, as it would complain if it were deleted after Grain's modules.
+        self.close = weakref.finalize(self, lambda opened: opened.pop().close(), self._open)
 
     def __next__(self) -> dict[str, np.ndarray]:
         if self._left <= 0:
@@ -38,11 +39,6 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         self._left -= 1
         # Copied, as Grain's arrays are in shared memory, which must not outlive Grain.
         return {name: np.array(images) for name, images in next(self._open[0]).items()}
-
-
-def _close(batches: list[grain.DatasetIterator]) -> None:
-    """Closes an iterator and lets go of it, as it would complain if it were deleted after Grain's modules."""
-    batches.pop().close()
 
 
 def make_batches(

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from realsr_jax.data.pair_loading import load_all, load_pair
-from realsr_jax.data.pair_reading import DataError, PairImages, UnreadPair
+from realsr_jax.data.errors import DataError
+from realsr_jax.data.pair_reading import PairImages, UnreadPair, check_space, load_all, load_pair
 from realsr_jax.system.files import locked
 
 _VERSION: Final = 1
@@ -162,8 +162,9 @@ def _write_pixels(
 
             def note(n_done: int) -> None:
                 progress(n_done)
-                if n_done == _TRIAL:
-                    _check_space(folder, file.tell() / _TRIAL * (len(unread) - _TRIAL))
+                if n_done == _TRIAL:  # the other images may be half as large as the first
+                    needed = file.tell() / _TRIAL * (len(unread) - _TRIAL) / 2
+                    check_space(folder, needed, "decoded images", _OTHERWISE)
 
             sizes, problems = load_all(unread, scale, threads=threads, progress=note, keep=keep)
             file.flush()
@@ -174,13 +175,3 @@ def _write_pixels(
             f"{folder}: {error.strerror or error} after {n_bytes:,} bytes of decoded images; {_OTHERWISE}"
         ) from error
     return {"lr_sizes": sizes.tolist(), "problems": problems}
-
-
-def _check_space(folder: Path, expected: float) -> None:
-    """Stops a build that has no chance, even if the other images are half as large as the first."""
-    free = shutil.disk_usage(folder).free
-    if free < expected / 2:
-        raise DataError(
-            f"{folder}: decoded images need {expected / 2**30:.1f} GiB more, but {free / 2**30:.1f} GiB "
-            f"are free; {_OTHERWISE}"
-        )

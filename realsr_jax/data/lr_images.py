@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.matching import find_keyed
-from realsr_jax.data.pair_reading import DataError, crop_to_multiple
+from realsr_jax.data.pair_reading import crop_to_multiple
 from realsr_jax.images import ImageError, Photo, read_photo, write_photo
 from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.system.errors import MEMORY_TEXT, in_one_line

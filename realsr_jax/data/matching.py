@@ -1,4 +1,4 @@
-"""Which files show the same picture, by their names: LR, SR and HR images of training, washing and evaluation."""
+"""Which files show the same picture, by their names: for training, washing and evaluation."""
 
 import glob
 import os
@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from realsr_jax.data.pair_reading import DataError
+from realsr_jax.data.errors import DataError
 from realsr_jax.images import SUFFIXES, ImageError, find_photos
+from realsr_jax.system.errors import reason_of
 
 # A bare x2, as in babyx2.png or 0001x2.png, marks no HR image: there, it is part of a name such as box2.png.
 _MARKED: Final = re.compile(r"(?<=.)[_-](?:[HLS]R[2348]?|x[2348])$", re.IGNORECASE)
@@ -86,11 +87,12 @@ def match_files(
     ambiguous: set[Path] = set()
     problems = []
     for image in hr:
-        distances: dict[Path, int] = {}
-        for hr_depth, stem in enumerate(_stems(image.key, is_hr=True)):
-            for depth, path in index.get(stem, ()):
-                distances[path] = min(hr_depth + depth, distances.get(path, hr_depth + depth))
-        nearest = [path for path, distance in distances.items() if distance == min(distances.values())]
+        found = [
+            (hr_depth + depth, path)
+            for hr_depth, stem in enumerate(_stems(image.key, is_hr=True))
+            for depth, path in index.get(stem, ())
+        ]
+        nearest = list(dict.fromkeys(path for distance, path in found if distance == min(found)[0]))
         if len(nearest) > 1:
             ambiguous.update(nearest)
             problems.append(f"{image.path}: both {nearest[0]} and {nearest[1]} match it by name; rename one")
@@ -120,7 +122,7 @@ def match_pairs(
             for all images.
 
     Returns:
-        LR and HR paths, sorted by the name that both share, and a line for each file or name without a partner.
+        LR and HR paths, sorted by their common name, and a line for each file or name without a partner.
 
     Raises:
         DataError: if there is no such list or it names none of the images.
@@ -160,13 +162,13 @@ def read_clean_list(path: str) -> dict[str, str]:
     try:
         names = [line.strip() for line in Path(os.path.expanduser(path)).read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        reason = reason_of(error, "not a text file")
         raise DataError(f"{path}: {reason}; expected a list of image names, one a line") from error
     return {name_of(Path(name).stem): name for name in names if name}
 
 
 def name_of(stem: str) -> str:
-    """Returns the name by which lists know a picture: without endings such as ``_HR`` and, after a digit, x2."""
+    """Returns a picture's name in lists: its stem without endings such as ``_HR`` and, after a digit, x2."""
     *_, name = _stems(stem, is_hr=True)
     while name[-3:-2].isdigit() and _BARE.search(name):
         *_, name = _stems(name[:-2], is_hr=True)

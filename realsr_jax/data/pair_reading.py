@@ -1,37 +1,26 @@
-"""Pairs of images that have not been read yet, and how they are read."""
+"""Pairs of images that have not been read yet: how they are read, and which can be used."""
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from realsr_jax.data.errors import DataError
 from realsr_jax.images import ImageError, read_photo
+from realsr_jax.images.sizes import check_pair_sizes
 from realsr_jax.ops.matlab_resize import imresize
-
-_SHOWN: Final = 20
+from realsr_jax.system.errors import MEMORY_TEXT, in_one_line
+from realsr_jax.system.files import file_state
+from realsr_jax.system.processes import in_threads
 
 PairImages = tuple[np.ndarray, np.ndarray]
 """LR and HR, uint8 [h, w, 3] each."""
-
-
-class DataError(ValueError):
-    """What is wrong with training data: one line, and one more for each problem.
-
-    Attributes:
-        problems: a line for each file or pair that cannot be used, sorted; empty if the message says it all.
-    """
-
-    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
-        self.problems = sorted(problems)
-        lines = [f"  {problem}" for problem in self.problems[:_SHOWN]]
-        if len(self.problems) > _SHOWN:
-            lines.append(f"  and {len(self.problems) - _SHOWN} more")
-        super().__init__("\n".join([message, *lines]))
 
 
 @dataclass(frozen=True)
@@ -57,22 +46,12 @@ def unread_pair(read: Callable[..., PairImages], *paths: Path, **options: Any) -
         *paths: the files.
         **options: its keyword arguments.
     """
-    states = [_file_state(path) for path in paths]
+    states = [(*file_state(path), os.access(path, os.R_OK)) for path in paths]
     return UnreadPair(
         name=str(paths[-1]),
         fingerprint=repr((read.__name__, sorted(options.items()), states)),
         load=partial(read, *paths, **options),
     )
-
-
-def _file_state(path: Path) -> tuple[object, ...]:
-    """Tells a file from others and from itself before a change, without reading it."""
-    absolute = os.path.abspath(path)
-    try:
-        state = os.stat(path)
-    except OSError as error:
-        return absolute, error.errno
-    return absolute, state.st_size, state.st_mtime_ns, os.access(path, os.R_OK)
 
 
 def read_pair(lr: Path, hr: Path) -> PairImages:
@@ -132,3 +111,101 @@ def _read(path: Path) -> np.ndarray:
 
 def _size(image: np.ndarray) -> str:
     return f"{image.shape[1]} x {image.shape[0]} pixels"
+
+
+# ------------------------------------------------------------------------------------------------ loading
+
+
+@dataclass(frozen=True)
+class UndecodedPairs:
+    """Pairs that are decoded anew whenever they are asked for. Can be pickled.
+
+    Attributes:
+        lr_sizes: int64 [n, 2], height and width of the LR images; 0 where there is a problem.
+        problems: by index, why a pair cannot be used, in one line.
+        unread: the pairs.
+    """
+
+    lr_sizes: np.ndarray
+    problems: dict[int, str]
+    unread: Sequence[UnreadPair]
+
+    def load(self, index: int) -> PairImages:
+        """Decodes a pair."""
+        return self.unread[index].load()
+
+
+def load_all(
+    unread: Sequence[UnreadPair],
+    scale: int,
+    *,
+    threads: int,
+    progress: Callable[[int], None],
+    keep: Callable[[PairImages], object] = lambda images: None,
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Loads every pair once, several at once.
+
+    Args:
+        unread: the pairs.
+        scale: of the network.
+        threads: how many pairs are decoded at once.
+        progress: called with the number of pairs loaded so far.
+        keep: called with the images of each pair that can be used, in order.
+
+    Returns:
+        The sizes of the LR images and the problems; see `UndecodedPairs`.
+    """
+    lr_sizes, problems = np.zeros((len(unread), 2), np.int64), {}
+    for index, loaded in enumerate(in_threads(partial(load_pair, scale=scale), unread, threads)):
+        if isinstance(loaded, str):
+            problems[index] = loaded
+        else:
+            lr_sizes[index] = loaded[0].shape[:2]
+            keep(loaded)
+        progress(index + 1)
+    return lr_sizes, problems
+
+
+def load_pair(unread: UnreadPair, scale: int) -> PairImages | str:
+    """Loads a pair and checks its sizes.
+
+    Args:
+        unread: the pair.
+        scale: how many times larger HR must be.
+
+    Returns:
+        The images, or a line on why they cannot be used.
+
+    Raises:
+        DataError: if they are too large for the memory.
+    """
+    try:
+        lr, hr = unread.load()
+    except (ImageError, DataError) as error:
+        return in_one_line(error)
+    except MemoryError as error:  # says nothing about the file
+        raise DataError(f"{unread.name}: {MEMORY_TEXT}") from error
+    except Exception as error:  # broken records make decoders raise nearly anything
+        return " ".join(f"{unread.name}: {type(error).__name__} {error}".split())
+    try:
+        check_pair_sizes(lr, hr, scale)
+    except ImageError as error:
+        return f"{unread.name}: {error}"
+    return lr, hr
+
+
+def check_space(folder: Path, needed: float, what: str, advice: str) -> None:
+    """Raises DataError unless a folder has room.
+
+    Args:
+        folder: where something will be written.
+        needed: bytes that it takes at least.
+        what: its name in the message.
+        advice: what to do about it.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        needed_text, free_text = (f"{count / 2**30:.1f} GiB" for count in (needed, free))
+        raise DataError(
+            f"{folder}: {what} need at least {needed_text} more, but {free_text} are free; {advice}"
+        )

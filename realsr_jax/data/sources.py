@@ -1,26 +1,19 @@
 """Where training pairs come from: the class selects, its fields are the options.
 
-A source is one class here: its fields, what they may be, and how its pairs are listed. All are mutable, so that
-``--config.field=value`` reaches every field.
+A source is one class here: its fields, what they may be, and how its pairs are listed. All are mutable, so
+that ``--config.field=value`` reaches every field.
 """
 
 import dataclasses
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Final
 
+from realsr_jax.data import pair_reading
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.matching import find_keyed, match_pairs
-from realsr_jax.data.pair_reading import (
-    DataError,
-    UnreadPair,
-    read_captured,
-    read_hr,
-    read_pair,
-    read_reduced,
-    unread_pair,
-)
+from realsr_jax.data.pair_reading import PairImages, UnreadPair, unread_pair
 from realsr_jax.system.errors import require
 
 PUBLISHED_COUNTS: Final = {
@@ -82,14 +75,10 @@ class PairFolder(Source):
 
     def list_pairs(self, scale: int) -> Listed:
         """See `Source.list_pairs`."""
-        lr, hr = find_keyed(self.lr, "LR images"), find_keyed(self.hr, "HR images")
-        pairs, problems = match_pairs(lr, hr, self.clean_list)
-        read = (
-            partial(unread_pair, read_reduced, scale=scale)
-            if self.reduce_lr
-            else partial(unread_pair, read_pair)
-        )
-        return [read(*pair) for pair in pairs], problems
+        places = self.lr, self.hr, "{} images"
+        if self.reduce_lr:
+            return _list_matched(self, *places, pair_reading.read_reduced, scale=scale)
+        return _list_matched(self, *places, pair_reading.read_pair)
 
 
 @dataclasses.dataclass
@@ -112,7 +101,9 @@ class HrFolder(Source):
     def list_pairs(self, scale: int) -> Listed:
         """See `Source.list_pairs`."""
         images = find_keyed(self.hr, "HR images")
-        return [unread_pair(read_hr, image.path, scale=scale, border=self.border) for image in images], []
+        return [
+            unread_pair(pair_reading.read_hr, image.path, scale=scale, border=self.border) for image in images
+        ], []
 
 
 @dataclasses.dataclass
@@ -135,21 +126,19 @@ class Div2k(Source):
 
     def list_pairs(self, scale: int) -> Listed:
         """See `Source.list_pairs`."""
-        paths_of = find_div2k(Path(os.path.expanduser(self.root)), scale)
-        if paths_of is None:
-            raise DataError(
-                f"{self.root}: no DIV2K in this folder; expected HR/0001.png and "
-                f"LR_bicubic/X{scale}/0001x{scale}.png, or DIV2K_train_HR and DIV2K_train_LR_bicubic as published"
-            )
-        pairs, problems = [], []
+        root, pairs, problems = Path(os.path.expanduser(self.root)), [], []
         for number in range(self.first, self.last + 1):
-            paths = paths_of(number)
+            paths = div2k_paths(root, scale, number)
             missing = [f"{path}: no such file" for path in paths if not path.is_file()]
             problems += missing
             if not missing:
-                pairs.append(unread_pair(read_pair, *paths))
+                pairs.append(unread_pair(pair_reading.read_pair, *paths))
         if not pairs:
-            raise DataError(f"{self.root}: no pair of the images {self.first} to {self.last}; {problems[0]}")
+            raise DataError(
+                f"{self.root}: no pair of DIV2K's images {self.first} to {self.last} ({problems[0]}); "
+                f"expected HR/0001.png and LR_bicubic/X{scale}/0001x{scale}.png there or in its folder "
+                "DIV2K, or DIV2K_train_HR and DIV2K_train_LR_bicubic as published"
+            )
         return pairs, problems
 
     def published_count(self, scale: int) -> int | None:
@@ -187,15 +176,11 @@ class Aim(Source):
         if not (root / f"X{captured_scale}").is_dir() and (root / "AIM").is_dir():
             root /= "AIM"
         folder = root / f"X{captured_scale}" / ("valid" if self.split == "valid" else "")
-        lr, hr = (
-            find_keyed(str(folder / side), f"AIM's {side} images of scale {captured_scale}")
-            for side in ("LR", "HR")
-        )
-        pairs, problems = match_pairs(lr, hr, self.clean_list)
+        places = str(folder / "LR"), str(folder / "HR"), f"AIM's {{}} images of scale {captured_scale}"
         if captured_scale == scale:
-            return [unread_pair(read_pair, *pair) for pair in pairs], problems
+            return _list_matched(self, *places, pair_reading.read_pair)
         scales = {"captured_scale": captured_scale, "scale": scale}
-        return [unread_pair(read_captured, *pair, **scales) for pair in pairs], problems
+        return _list_matched(self, *places, pair_reading.read_captured, **scales)
 
     def published_count(self, scale: int) -> int | None:
         """See `Source.published_count`."""
@@ -230,29 +215,29 @@ class Tfds(Source):
         return list_tfds(self, scale), []
 
 
-def find_div2k(root: Path, scale: int) -> Callable[[int], tuple[Path, Path]] | None:
-    """Finds out how DIV2K is laid out in a folder or in its folder ``DIV2K``.
+def _list_matched(
+    source: PairFolder | Aim, lr: str, hr: str, what: str, read: Callable[..., PairImages], **options: int
+) -> Listed:
+    """Lists the pairs of two folders or patterns, which a function will read with options."""
+    keyed = find_keyed(lr, what.format("LR")), find_keyed(hr, what.format("HR"))
+    pairs, problems = match_pairs(*keyed, source.clean_list)
+    return [unread_pair(read, *pair, **options) for pair in pairs], problems
+
+
+def div2k_paths(root: Path, scale: int, number: int) -> tuple[Path, Path]:
+    """Returns where an image of DIV2K is: in the layout of `Div2k` or as in the published archives.
 
     Args:
-        root: the folder.
-        scale: of the LR images.
+        root: the folder, or the parent of a folder ``DIV2K``.
+        scale: of the LR image.
+        number: of the image, 1 to 900.
 
     Returns:
-        What tells the LR and HR paths of an image's number, 1 to 900; None if there is no DIV2K.
+        The LR and the HR path, as published where there is no folder of HR images.
     """
-    for base in (root, root / "DIV2K"):
-        if (base / "HR").is_dir():
-            return partial(_div2k_paths, base, scale)
-        if (base / "DIV2K_train_HR").is_dir() or (base / "DIV2K_valid_HR").is_dir():
-            return partial(published_div2k_paths, base, scale)
-    return None
-
-
-def published_div2k_paths(base: Path, scale: int, number: int) -> tuple[Path, Path]:
-    """Returns the LR and HR paths of an image in the folders that the published archives hold."""
-    return _div2k_paths(base, scale, number, "DIV2K_train_" if number <= 800 else "DIV2K_valid_")
-
-
-def _div2k_paths(base: Path, scale: int, number: int, prefix: str = "") -> tuple[Path, Path]:
+    published = "DIV2K_train_" if number <= 800 else "DIV2K_valid_"
+    places = [(base, prefix) for base in (root, root / "DIV2K") for prefix in ("", published)]
+    there = (place for place in places if (place[0] / f"{place[1]}HR").is_dir())
+    base, prefix = next(there, (root, published))
     lr = base / f"{prefix}LR_bicubic" / f"X{scale}" / f"{number:04}x{scale}.png"
     return lr, base / f"{prefix}HR" / f"{number:04}.png"

@@ -9,8 +9,9 @@ from typing import ClassVar, Final
 
 import tensorflow_datasets as tfds
 
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.matching import KeyedFile, find_keyed, match_pairs, name_of, read_clean_list
-from realsr_jax.data.pair_reading import DataError, read_captured, read_pair, unread_pair
+from realsr_jax.data.pair_reading import read_captured, read_pair, unread_pair
 from realsr_jax.data.sources import PUBLISHED_COUNTS
 from realsr_jax.data.tfds_pair_builder import (
     PairBuilder,
@@ -52,7 +53,6 @@ class AimRealSr(PairBuilder):
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
         tfds.core.BuilderConfig(name=name, description=text) for name, text in _CONFIGS.items()
     ]
-    DESCRIPTION = "AIM 2020 Real Image Super-Resolution: pairs of photos of two focal lengths."
     HOMEPAGE = _HOMEPAGE
     MANUAL_DOWNLOAD_INSTRUCTIONS = " ".join([str(__doc__), *_DOWNLOADS.values(), _CLEAN_LISTS])
 
@@ -85,7 +85,7 @@ class AimRealSr(PairBuilder):
         return splits
 
     def _count_keys(self) -> dict[int, str]:
-        """Returns what `PUBLISHED_COUNTS` calls the published pairs, by their scale, that the set is made of."""
+        """Returns what `PUBLISHED_COUNTS` calls the pairs that the set is made of, by captured scale."""
         name = self.builder_config.name
         scales = (2, 3) if name.endswith("_large") else (self.scale,)
         return {scale: f"aim_x{scale}_clean" if "_washed" in name else "aim" for scale in scales}

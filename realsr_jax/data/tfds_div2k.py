@@ -4,14 +4,13 @@ TFDS has a builder of this name, which needs TensorFlow; this one, which ``reals
 same pairs to the same place and is not registered.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
 import tensorflow_datasets as tfds
 
 from realsr_jax.data.pair_reading import read_pair, unread_pair
-from realsr_jax.data.sources import PUBLISHED_COUNTS, find_div2k, published_div2k_paths
+from realsr_jax.data.sources import PUBLISHED_COUNTS, div2k_paths
 from realsr_jax.data.tfds_pair_builder import PairBuilder, StoredPair, incomplete, missing_images
 
 _HOMEPAGE: Final = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
@@ -20,7 +19,7 @@ _SPLITS: Final = {"train": ("train", 1), "validation": ("valid", 801)}
 
 
 class Div2kBuilder(PairBuilder, skip_registration=True):
-    """Photos and what MATLAB's bicubic rule makes of them.
+    """DIV2K: photos of 2K resolution and LR images that MATLAB's bicubic rule makes of them.
 
     Features: ``lr`` and ``hr``, PNG files of uint8 [h, w, 3] and [h * scale, w * scale, 3], and ``name``,
     such as "0001". Pairs are in the order of their names.
@@ -37,7 +36,6 @@ class Div2kBuilder(PairBuilder, skip_registration=True):
         tfds.core.BuilderConfig(name=f"bicubic_x{scale}", description=f"LR images reduced by {scale}.")
         for scale in (2, 3, 4)
     ]
-    DESCRIPTION = "DIV2K: photos of 2K resolution and bicubic LR images."
     HOMEPAGE = _HOMEPAGE
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"{__doc__} {_HOMEPAGE}"
 
@@ -47,17 +45,15 @@ class Div2kBuilder(PairBuilder, skip_registration=True):
 
     def list_splits(self, manual_dir: Path) -> dict[str, list[StoredPair]]:
         """Lists the pairs; see `PairBuilder.list_splits`."""
-        paths_of = find_div2k(manual_dir, self.scale) or partial(
-            published_div2k_paths, manual_dir, self.scale
-        )
         splits, problems = {}, []
         for split, count in self.expected_counts().items():
             part, first = _SPLITS[split]
-            pairs = {f"{number:04}": paths_of(number) for number in range(first, first + count)}
+            numbers = range(first, first + count)
+            pairs = {f"{number:04}": div2k_paths(manual_dir, self.scale, number) for number in numbers}
             archives = (f"DIV2K_{part}_LR_bicubic_X{self.scale}.zip", f"DIV2K_{part}_HR.zip")
             for side, archive in enumerate(archives):
                 missing = [name for name, paths in pairs.items() if not paths[side].is_file()]
-                folder = paths_of(first)[side].parent
+                folder = div2k_paths(manual_dir, self.scale, first)[side].parent
                 problems += missing_images(folder, missing, count, f"its images are in {_HOMEPAGE}{archive}")
             splits[split] = [
                 StoredPair(name, unread_pair(read_pair, lr, hr), lr, hr) for name, (lr, hr) in pairs.items()

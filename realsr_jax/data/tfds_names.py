@@ -13,6 +13,6 @@ TFDS_NAMES: Final = {
 
 
 def scale_of(config_name: str) -> int | None:
-    """Returns the scale that a configuration's name tells, as ``bicubic_x2`` and ``x2_washed`` do, or None."""
+    """Returns the scale that a configuration's name tells, as ``bicubic_x2`` and ``x2_washed`` do."""
     named = re.search(r"(?:^|_)x(\d+)(?:_|$)", config_name)
     return int(named[1]) if named else None

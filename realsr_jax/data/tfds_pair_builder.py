@@ -1,13 +1,12 @@
 """What TFDS data sets of image pairs share: records, and how they are built without TensorFlow.
 
 A data set is written to a folder beside its place, shard after shard, and renamed when it is complete. Each
-shard holds pairs that were decoded and checked just before. What is finished stays for the next start: until the
-data set is complete, shards are named by what they are made of.
+shard holds pairs that were decoded and checked just before. What is finished stays for the next start: until
+the data set is complete, shards are named by what they are made of.
 """
 
 import functools
 import hashlib
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,8 +16,8 @@ from typing import Any, Final, NamedTuple
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from realsr_jax.data.pair_loading import load_pair
-from realsr_jax.data.pair_reading import DataError, UnreadPair
+from realsr_jax.data.errors import DataError
+from realsr_jax.data.pair_reading import UnreadPair, check_space, load_pair
 from realsr_jax.data.tfds_names import scale_of
 from realsr_jax.images import Metadata, encode
 from realsr_jax.system.errors import first_line
@@ -57,7 +56,6 @@ class PairBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    DESCRIPTION = ""
     HOMEPAGE = ""
     url_infos = None  # no checksums: to look for them, TFDS imports a package that it does not install
 
@@ -87,7 +85,7 @@ class PairBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         images = {side: tfds.features.Image(encoding_format="png") for side in ("lr", "hr")}
         return tfds.core.DatasetInfo(
             builder=self,
-            description=self.DESCRIPTION,
+            description=str(self.__doc__),
             features=tfds.features.FeaturesDict({**images, "name": tfds.features.Text()}),
             supervised_keys=("lr", "hr"),
             homepage=self.HOMEPAGE,
@@ -132,7 +130,9 @@ def build(
     for name in left - {shard.digest for shard in shards}:
         (work / name).unlink()
     todo = [shard for shard in shards if shard.digest not in left]
-    _check_space(work, todo)
+    files = [path for shard in todo for pair in shard.pairs for path in (pair.lr, pair.hr) if path]
+    needed = sum(path.stat().st_size for path in files if path.is_file())  # less than reduced HR images need
+    check_space(work, needed, "the images", "make room or store the data set elsewhere")
     total = sum(len(shard.pairs) for shard in shards)
     n_checked, n_bad = total - sum(len(shard.pairs) for shard in todo), 0
     progress(n_checked, total)
@@ -205,18 +205,6 @@ def _cut(pairs: Sequence[StoredPair]) -> list[_Shard]:
         content = repr([(pair.name, pair.unread.fingerprint) for pair in part])
         shards.append(_Shard(hashlib.sha256(content.encode()).hexdigest(), part))
     return shards
-
-
-def _check_space(work: Path, todo: Sequence[_Shard]) -> None:
-    """Stops a build for which there is no room. HR images that will be reduced are not counted."""
-    paths = [path for shard in todo for pair in shard.pairs for path in (pair.lr, pair.hr) if path]
-    needed = sum(path.stat().st_size for path in paths if path.is_file())
-    free = shutil.disk_usage(work).free
-    if free < needed:
-        raise DataError(
-            f"{work}: {needed / 2**30:.1f} GiB are needed, but {free / 2**30:.1f} GiB are free; make room or "
-            "store the data set elsewhere"
-        )
 
 
 def _write_shard(

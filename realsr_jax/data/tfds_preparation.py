@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from realsr_jax.data.pair_reading import DataError
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.tfds_aim import AimRealSr
 from realsr_jax.data.tfds_div2k import Div2kBuilder
 from realsr_jax.data.tfds_names import TFDS_NAMES

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
-from realsr_jax.data.pair_reading import DataError, PairImages, UnreadPair
+from realsr_jax.data.errors import DataError
+from realsr_jax.data.pair_reading import PairImages, UnreadPair
 from realsr_jax.data.sources import Tfds
 from realsr_jax.data.tfds_names import TFDS_NAMES, scale_of
 from realsr_jax.images import ImageError, read_photo

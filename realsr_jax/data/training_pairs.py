@@ -8,8 +8,8 @@ from typing import overload
 import numpy as np
 
 from realsr_jax.data.decoded_store import DecodedStore, open_store
-from realsr_jax.data.pair_loading import UndecodedPairs, load_all
-from realsr_jax.data.pair_reading import DataError, PairImages, UnreadPair
+from realsr_jax.data.errors import DataError
+from realsr_jax.data.pair_reading import PairImages, UndecodedPairs, UnreadPair, load_all
 from realsr_jax.data.sources import Source
 from realsr_jax.system.files import cache_folder
 from realsr_jax.system.processes import count_threads

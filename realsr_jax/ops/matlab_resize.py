@@ -50,18 +50,31 @@ def imresize(
     if min(size) < 1:
         raise ValueError(f"the result would be {size[0]} x {size[1]}, expected at least one pixel")
     for axis in sorted((0, 1), key=lambda axis: factors[axis]):
-        indices, weights = _taps(image.shape[axis], size[axis], factors[axis], border)
+        indices, weights = cubic_taps(image.shape[axis], size[axis], factors[axis], border)
         image = _resize_rows(image.swapaxes(0, axis), indices, weights).swapaxes(0, axis)
     return np.ascontiguousarray(image)
 
 
-def _taps(old: int, new: int, factor: float, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which old pixels make each new one and their weights, both [taps, new]."""
+def cubic_taps(old: int, new: int, factor: float, border: str = "clamp") -> tuple[np.ndarray, np.ndarray]:
+    """Returns which old pixels make each new one and their weights, by Keys' kernel with a = -0.5.
+
+    Args:
+        old: number of pixels in a line.
+        new: number of pixels that come of it.
+        factor: by which the line is resized; the kernel is widened when it shrinks.
+        border: see `imresize`.
+
+    Returns:
+        int64 and float64 [taps, new]; each pixel's weights add up to 1.
+    """
     widening = max(1 / factor, 1.0)
     centre = (np.arange(1, new + 1)) / factor + 0.5 * (1 - 1 / factor)  # counted from 1, as MATLAB
     first = np.floor(centre - 2 * widening)
     indices = first + np.arange(int(np.ceil(4 * widening)) + 2)[:, None]
-    weights = _keys((centre - indices) / widening)
+    x = np.abs((centre - indices) / widening)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    weights = np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
     weights /= weights.sum(0)
     indices = indices.astype(np.int64) - 1
     if border == "clamp":
@@ -71,14 +84,6 @@ def _taps(old: int, new: int, factor: float, border: str) -> tuple[np.ndarray, n
         indices = np.minimum(indices, 2 * old - 1 - indices)
     used = weights.any(1)
     return indices[used], weights[used]
-
-
-def _keys(x: np.ndarray) -> np.ndarray:
-    """Keys' kernel with a = -0.5."""
-    x = np.abs(x)
-    near = 1.5 * x**3 - 2.5 * x**2 + 1
-    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
 def _resize_rows(image: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ def in_threads(
         function: of one item.
         items: its arguments.
         threads: how many.
-        ahead: how many items are taken at most before the first result is asked for; None for twice `threads`.
+        ahead: how many items are taken before the first result is waited for; None for twice `threads`.
 
     Yields:
         The results in order.

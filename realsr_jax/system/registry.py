@@ -26,6 +26,9 @@ class Registry(Mapping[str, Value]):
     def __delitem__(self, name: str) -> None:
         del self._items[name]
 
+    def __contains__(self, name: object) -> bool:  # without the import that `Mapping` would make
+        return name in self._items
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 

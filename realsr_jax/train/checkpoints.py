@@ -108,7 +108,9 @@ class Checkpoints:
             restored = self._manager.restore(int(folder.name), args=args)
         except Exception as error:  # Orbax raises plain ones
             reason = in_one_line(error)[:200]
-            raise ValueError(f"{folder}: cannot be read, delete it to resume from before ({reason})") from error
+            raise ValueError(
+                f"{folder}: cannot be read, delete it to resume from before ({reason})"
+            ) from error
         return replicate(restored["state"]), RunState(**restored["progress"])
 
     def close(self) -> None:

@@ -15,8 +15,10 @@ import jax
 import numpy as np
 import optax
 
-from realsr_jax.data import DataError, TrainingPairs, batch_names, make_batches, open_pairs
+from realsr_jax.data.batches import batch_names, make_batches
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import Source
+from realsr_jax.data.training_pairs import TrainingPairs, open_pairs
 from realsr_jax.models import build_model
 from realsr_jax.system.errors import is_out_of_memory
 from realsr_jax.system.files import locked, remove_half_written

@@ -60,9 +60,7 @@ class Meter:
 class TrainProgressLines:
     """Writes lines for the user, and the log."""
 
-    def __init__(
-        self, config: TrainConfig, log: RunLog | None, say: Callable[[str], None], *, start: int
-    ):
+    def __init__(self, config: TrainConfig, log: RunLog | None, say: Callable[[str], None], *, start: int):
         """Starts at a step; without a log, where another process keeps it."""
         self._config = config
         self._log = log

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import field
 from typing import Any, Final, Self
 
-from realsr_jax.data.pair_reading import DataError
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import Source
 from realsr_jax.losses import L1, Weighted
 from realsr_jax.models.edsr import EDSRConfig

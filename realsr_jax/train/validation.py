@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from realsr_jax.data import TrainingPair, TrainingPairs
+from realsr_jax.data.training_pairs import TrainingPair, TrainingPairs
 from realsr_jax.evaluate import protocols
 from realsr_jax.models.network import ModelConfig
 from realsr_jax.upscale.upscaler import Upscaler

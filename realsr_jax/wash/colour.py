@@ -61,7 +61,7 @@ def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur
     channels = {f"gain_{name}": float(value) for name, value in zip(_CHANNELS, gain, strict=True)}
     channels |= {f"offset_{name}": float(value) for name, value in zip(_CHANNELS, offset, strict=True)}
     return channels | {
-        "ratio": float(max(ratio, key=lambda value: abs(value - 1))),
+        "ratio": float(ratio[np.abs(ratio - 1).argmax()]),
         "gain": 100 * float(np.abs(gain - 1).max()),
         "gamma": gamma,
         "colour_error": float(error),

@@ -91,7 +91,7 @@ def _transfer(lr: np.ndarray, hr: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     (lr_waves, lr_power, frequency), (hr_waves, hr_power, _) = _spectrum(lr), _spectrum(hr)
     number = ((frequency - _LOWEST) / (_HIGHEST - _LOWEST) * _BINS).astype(int)
     used = (frequency >= _LOWEST) & (frequency < _HIGHEST)
-    cross = (lr_waves * np.conj(hr_waves)).real
+    cross = np.real(lr_waves * np.conj(hr_waves))
     cross, lr_power, hr_power, centre, count = (
         np.bincount(number[used], weights=values[used], minlength=_BINS)
         for values in (cross, lr_power, hr_power, frequency, np.ones_like(frequency))

@@ -1,6 +1,6 @@
 """How time and memory grow with the image, the tile and the ensemble; draws the README's plot.
 
-python tests/measure_cost.py --output=tests/data/readme/cost.png
+python tests/scripts/measure_cost.py --output=tests/data/readme/cost.png
 
 The bundled network (x2) on random pixels, each case in a process of its own. Megapixels are the result's.
 """
@@ -35,7 +35,7 @@ def measure(megapixels: float, options: dict) -> tuple[float, float]:
 def run_case(megapixels: float, options: dict) -> None:
     import realsr_jax
     from realsr_jax.benchmark.conversation import peak_process_bytes
-    from realsr_jax.cli.command import start_jax
+    from realsr_jax.system.jax_startup import start_jax
 
     start_jax()
     upscaler = realsr_jax.load_upscaler("default", **options)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from realsr_jax import images
-from realsr_jax.ops.matlab_resize import imresize
-from realsr_jax.data import make_batches, open_pairs
+from realsr_jax.data.batches import make_batches
 from realsr_jax.data.sources import PairFolder
+from realsr_jax.data.training_pairs import open_pairs
+from realsr_jax.ops.matlab_resize import imresize
 
 N_IMAGES, HEIGHT, WIDTH = 12, 896, 1152
 SCALE, PATCH_SIZE, BATCH_SIZE = 2, 96, 32

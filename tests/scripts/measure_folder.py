@@ -1,6 +1,6 @@
 """Where the time of a folder goes: prints each stage's seconds, and the device's share of the wall time.
 
-python tests/measure_folder.py --photos=bsds500/train --count=50
+python tests/scripts/measure_folder.py --photos=bsds500/train --count=50
 
 Photos of many sizes (their sides cut to 40 to 100 %) are upscaled by the bundled network with default
 settings. Then one photo is upscaled in new processes, with an empty compilation cache and with a filled one.
@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from realsr_jax import images
-from realsr_jax.upscale import photo_upscaling as inference, upscaler
 from realsr_jax.cli import upscale
+from realsr_jax.upscale import photo_upscaling, upscaler
 
 
 class Stages:
@@ -107,7 +107,7 @@ def main() -> None:
 
 def _measure_stages(source: Path, output: Path) -> None:
     stages = Stages()
-    for module, name in ((images, "read_photo"), (images, "write_photo"), (inference, "upscale_photo")):
+    for module, name in ((images, "read_photo"), (images, "write_photo"), (photo_upscaling, "upscale_photo")):
         stages.time(module, name)
     stages.watch_device()
     started = time.perf_counter()

@@ -1,8 +1,8 @@
 """Measurements quoted in BUILD_NOTES.md, which no test should wait for.
 
-python tests/measure.py convolution
-python tests/measure.py memory
-python tests/measure.py bfloat16 --weights=weights/oaddet photo.png ...
+python tests/scripts/measure_networks.py convolution
+python tests/scripts/measure_networks.py memory
+python tests/scripts/measure_networks.py bfloat16 --weights=weights/oaddet photo.png ...
 """
 
 import argparse
@@ -14,12 +14,13 @@ import numpy as np
 
 import realsr_jax
 from realsr_jax import images, ops
-from realsr_jax.ops import convolution as convolution_ops, minimal_filtering
+from realsr_jax.models import build_model, oaddet
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
-from realsr_jax.models import build_model, oaddet
+from realsr_jax.ops import convolution as convolution_ops
+from realsr_jax.ops import minimal_filtering
 
 
 def _gathered_filter(image, kernels):

@@ -6,12 +6,12 @@ python tests/scripts/measure_remat.py
 import jax
 import jax.numpy as jnp
 
+from realsr_jax.losses import SSIM, Weighted
+from realsr_jax.models import build_model, parameter_shapes
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
-from realsr_jax.models import build_model, parameter_shapes
 from realsr_jax.train.step import make_loss
-from realsr_jax.losses import SSIM, Weighted
 
 PATCH_SIZE = 400
 

@@ -1,6 +1,6 @@
 """Draws the README's before/after picture: bicubic, the bundled network and the true photo, in three crops.
 
-python tests/readme_pictures.py --output=tests/data/readme/before_after.png
+python tests/scripts/readme_pictures.py --output=tests/data/readme/before_after.png
 """
 
 import argparse
@@ -9,12 +9,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from realsr_jax import load_upscaler, metrics
-from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.evaluate.protocols import to_8_bit
 from realsr_jax.images import read_photo
+from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.upscale.photo_upscaling import BicubicUpscaler
 
-PHOTO = Path(__file__).parent / "data" / "readme" / "cat.png"
+PHOTO = Path(__file__).parents[1] / "data" / "readme" / "cat.png"
 CROPS = ((70, 105), (190, 200))
 SIZE = 88
 

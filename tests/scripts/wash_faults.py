@@ -1,6 +1,6 @@
 """Plants faults in realistic LR/HR pairs and shows how many of them the washing catches.
 
-python tests/scripts/wash_faults.py --photos=FOLDER [--city100=FOLDER] [--pairs=1000] [--seed=0] [--half=report]
+python tests/scripts/wash_faults.py --photos=DIR [--city100=DIR] [--pairs=1000] [--seed=0] [--half=report]
 
 Half of the pairs are clean: they have the blur, noise, compression, tone curve and small misalignment of a
 careful shot. Photos are split in two halves by their order: limits were chosen on "tune", the figures that
