@@ -26,7 +26,15 @@ from realsr_jax.models import network_name, network_of
 from realsr_jax.models.network import ModelConfig
 from realsr_jax.system.errors import UsageError, did_you_mean
 from realsr_jax.system.terminal import say
-from realsr_jax.weights import BUNDLED, is_weights, load_weights, read_description, save_weights, sha256_of
+from realsr_jax.weights import (
+    BUNDLED,
+    is_part_of_weights,
+    is_weights,
+    load_weights,
+    read_description,
+    save_weights,
+    sha256_of,
+)
 
 _OVERRIDES: Final = {"padding": "edge_padding", "res_scale": "res_scale"}
 """The fields of configurations that flags override."""
@@ -36,16 +44,14 @@ def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
     del argv
     table.section("Files")
     table.text(
-        "input", "PATH", "the checkpoint; with --to_torch a weights directory, run or 'default'", short="i"
+        "input", "PATH", "the checkpoint; with --to_torch weights: a directory, run or 'default'", short="i"
     )
     table.text(
-        "output", "PATH", "the weights directory; with --to_torch a file, .pt or .safetensors", short="o"
+        "output", "PATH", "the weights directory; with --to_torch a .pt or .safetensors file", short="o"
     )
     table.switch("to_torch", "convert back, with the keys of the original code")
     table.switch("overwrite", "replace an existing output")
-    table.text(
-        "show", "PATH", "say what a checkpoint, weights directory, run or 'default' is, and write nothing"
-    )
+    table.text("show", "PATH", "say what a checkpoint or weights (a directory, run or 'default') are; alone")
     table.section("What is detected can be overridden")
     table.choice("model", list(LAYOUTS), f"the network: {', '.join(LAYOUTS)}")
     table.whole("scale", "refuse the checkpoint unless it has this scale")
@@ -57,14 +63,10 @@ def _main(values: flags.FlagValues) -> int:
     # Conversion computes nothing: JAX, where it is imported, must not occupy a GPU that others use.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if values.show is not None:
-        _refuse(values, "--show", "input", "output", "to_torch", "overwrite", "model", "scale", *_OVERRIDES)
+        _refuse(values, "--show", "input", "output", "to_torch", "overwrite", "model", "scale")
         _show(os.path.expanduser(values.show))
         return 0
-    command.required(
-        values,
-        input="name a checkpoint; see realsr-convert --help",
-        output="name what to write; see realsr-convert --help",
-    )
+    command.required(values, input="see realsr-convert --help", output="see realsr-convert --help")
     source, target = os.path.expanduser(values.input), Path(os.path.expanduser(values.output))
     if source not in BUNDLED and not os.path.exists(source):
         hint = did_you_mean(source, BUNDLED).strip()
@@ -121,15 +123,15 @@ def _read_checkpoint(
 
 
 def _override(config: ModelConfig, values: flags.FlagValues) -> ModelConfig:
-    changes: dict[str, bool | float] = {}
+    changes: dict[str, Any] = {
+        field: values[flag].value for flag, field in _OVERRIDES.items() if values[flag].present
+    }
     for flag, field in _OVERRIDES.items():
-        value = values[flag].value
-        if value is not None and not hasattr(config, field):
-            raise UsageError(
-                f"--{flag}: {values.input} is {network_of(config).title}, which has no such option"
-            )
-        if value is not None:
-            changes[field] = value == "edge" if flag == "padding" else value
+        if field in changes and not hasattr(config, field):
+            title = network_of(config).title
+            raise UsageError(f"--{flag}: {values.input} is {title}, which has no such option")
+    if "edge_padding" in changes:
+        changes["edge_padding"] = changes["edge_padding"] == "edge"
     try:
         return dataclasses.replace(config, **changes)
     except ValueError as error:
@@ -158,7 +160,7 @@ def _show(path: str) -> None:
 
     from realsr_jax.convert.rules import to_flax
 
-    if path not in BUNDLED and os.path.isfile(path) and not is_weights(Path(path).parent):
+    if path not in BUNDLED and os.path.isfile(path) and not is_part_of_weights(Path(path)):
         config, state_dict, provenance = _read_checkpoint(Path(path))
         params, kind = to_flax(config, state_dict), "checkpoint, of which every tensor fits"
     else:

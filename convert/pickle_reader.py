@@ -2,13 +2,16 @@
 
 A pickle is a program, and `pickle.Unpickler` lets it act on the objects of this process. The small machine
 here knows only the instructions that checkpoints need. It builds plain containers, numbers and strings, and
-asks a `Vocabulary` what the names in the pickle mean.
+asks a `TorchVocabulary` what the names in the pickle mean.
 """
 
 import pickletools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+if TYPE_CHECKING:
+    from realsr_jax.convert.torch_objects import TorchVocabulary
 
 MAX_INSTRUCTIONS = 10_000_000
 """Bounds memory: an instruction of one byte can make an object of about a hundred."""
@@ -47,22 +50,6 @@ class Opaque:
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "EMPTY_SET": Opaque("set")}
 
 
-class Vocabulary(Protocol):
-    """What the names in a pickle mean."""
-
-    def find(self, module: str, name: str) -> Global:
-        """Returns the global of that name, or raises CheckpointError where it is not allowed."""
-        ...
-
-    def call(self, name: str, arguments: tuple[object, ...]) -> object:
-        """Returns the value that stands for the result of calling the allowed global `name`."""
-        ...
-
-    def load_persistent(self, reference: object) -> object:
-        """Returns the value that stands for an object kept outside the pickle."""
-        ...
-
-
 def quote(text: str) -> str:
     """Returns `text` quoted for a one-line message: control characters escaped, shortened if very long."""
     return ascii(text if len(text) <= 80 else text[:77] + "...")
@@ -83,7 +70,7 @@ def update_mapping(mapping: dict[object, object], pairs: Iterable[tuple[object, 
     mapping.update((key, value) for key, value in pairs if isinstance(key, str | bytes | int | float))
 
 
-def load_pickle(stream: BinaryIO, vocabulary: Vocabulary) -> object:
+def load_pickle(stream: BinaryIO, vocabulary: "TorchVocabulary") -> object:
     """Reads one pickle from `stream`, which is left just behind it.
 
     Args:
@@ -109,7 +96,7 @@ def load_pickle(stream: BinaryIO, vocabulary: Vocabulary) -> object:
 class _Machine:
     """The stack machine of the pickle format, reduced to what checkpoints need."""
 
-    def __init__(self, stream: BinaryIO, vocabulary: Vocabulary):
+    def __init__(self, stream: BinaryIO, vocabulary: "TorchVocabulary"):
         self._stream = stream
         self._vocabulary = vocabulary
         self._stack: list[Any] = []

@@ -13,8 +13,6 @@ from realsr_jax.convert.pickle_reader import CheckpointError, Global, Opaque, ex
 from realsr_jax.convert.torch_objects import SAFETENSORS_DTYPES, TorchVocabulary
 from realsr_jax.system.errors import in_one_line
 
-__all__ = ["CheckpointError", "read_state_dict", "unwrap"]
-
 WRAPPERS = (
     "params_ema",
     "ema_state_dict",
@@ -93,8 +91,7 @@ def _read_zip(data: bytes) -> dict[str, np.ndarray]:
     folder = next((name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")), None)
     if folder is None:
         raise CheckpointError("is a zip archive but no PyTorch checkpoint: if it holds one, unpack it first")
-    order = members.get(f"{folder}byteorder")
-    if order is not None and bytes(order) != b"little":
+    if members.get(f"{folder}byteorder", b"little") != b"little":
         raise CheckpointError("was saved on a big-endian machine, which is not supported")
     start = f"{folder}data/"
     storages = {
@@ -116,10 +113,8 @@ def _list_members(data: bytes) -> dict[str, bytes]:
     except CheckpointError:
         raise
     except Exception as error:  # zipfile fails in many ways
-        reason = quote(in_one_line(error))[1:-1]
-        raise CheckpointError(
-            f"is a damaged or incomplete zip archive ({reason}): download it again"
-        ) from error
+        reason = f"is a damaged or incomplete zip archive ({quote(in_one_line(error))[1:-1]})"
+        raise CheckpointError(f"{reason}: download it again") from error
 
 
 def _check_members(entries: Sequence[zipfile.ZipInfo], file_size: int) -> None:
@@ -174,18 +169,16 @@ def _copy_weights(tree: object, file_size: int) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
     try:
-        for name, tensor in sorted(safetensors.deserialize(data)):
-            if tensor["dtype"] not in SAFETENSORS_DTYPES:
-                raise CheckpointError(
-                    f"holds a tensor of type {quote(tensor['dtype'])}, which is not supported"
-                )
-            arrays[name] = np.ndarray(tensor["shape"], SAFETENSORS_DTYPES[tensor["dtype"]], tensor["data"])
+        return {
+            name: np.ndarray(tensor["shape"], SAFETENSORS_DTYPES[tensor["dtype"]], tensor["data"])
+            for name, tensor in sorted(safetensors.deserialize(data))
+        }
+    except KeyError as error:
+        raise CheckpointError(f"holds a tensor of type {error}, which is not supported") from error
     except (safetensors.SafetensorError, ValueError) as error:
         reason = quote(str(error).removeprefix("Error while deserializing: "))[1:-1]
         raise CheckpointError(f"is damaged or cut short: {reason}") from error
-    return arrays
 
 
 def unwrap(tree: object) -> dict[str, np.ndarray]:

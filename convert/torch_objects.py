@@ -47,18 +47,15 @@ _MAPPINGS = {"collections.OrderedDict", "collections.Counter"}
 
 # Found beside the weights in training checkpoints.
 _IGNORED = {
-    *(
-        f"torch.{name}"
-        for name in ("device", "Tensor", "nn.parameter.Parameter", *(name for name, *_ in _TYPES))
-    ),
-    *(f"numpy.{name}" for name in ("dtype", "ndarray")),
+    *(f"torch.{name}" for name, *_ in _TYPES),
+    *("torch.device", "torch.Tensor", "torch.nn.parameter.Parameter", "_codecs.encode"),
+    *("numpy.dtype", "numpy.ndarray"),
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *(
-        f"{module}.{name}"
-        for module in ("builtins", "__builtin__")
+        f"{package}.{name}"
+        for package in ("builtins", "__builtin__")
         for name in ("set", "frozenset", "complex")
     ),
-    "_codecs.encode",
 }
 
 _ALLOWED = {*STORAGE_DTYPES, *_TENSOR_DTYPES, *_TENSORS, *_PARAMETERS, *_MAPPINGS, *_IGNORED, "torch.Size"}

@@ -37,7 +37,7 @@ def write_torch(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
         _add_member(archive, file, "data.pkl", pickled)
         _add_member(archive, file, "byteorder", b"little")
         for key, array in enumerate(arrays.values()):
-            _add_member(archive, file, f"data/{key}", _to_bytes(array))
+            _add_member(archive, file, f"data/{key}", array.reshape(-1).view(np.uint8).data)
         _add_member(archive, file, "version", b"3\n")
 
 
@@ -61,10 +61,6 @@ def _to_native(array: np.ndarray) -> np.ndarray:
     """Returns `array` in this machine's byte order, C-contiguous and with its shape kept."""
     array = np.asarray(array, order="C")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def _to_bytes(array: np.ndarray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
 
 
 def _name_dtype(dtype: np.dtype, names: Mapping[str, np.dtype], parameter: str) -> str:

@@ -144,7 +144,7 @@ def _locate(path: str | Path) -> Path:
 
 def _what_else(path: Path) -> str:
     """Says what is wrong with a path that is no weights directory, and what to do."""
-    if path.is_file() and is_weights(path.parent):
+    if is_part_of_weights(path):
         return f"is a part of the weights directory {path.parent}; name the directory"
     if path.is_file():
         return f"is a file; convert it first: realsr-convert --input={path} --output=weights/{path.stem}"
@@ -236,3 +236,8 @@ def sha256_of(file: Path) -> str:
 def is_weights(path: Path) -> bool:
     """Whether a path is a weights directory, by the look of it."""
     return (path / DESCRIPTION_FILE).is_file()
+
+
+def is_part_of_weights(path: Path) -> bool:
+    """Whether a path is one of the files in a weights directory, by the look of it."""
+    return path.name in (DESCRIPTION_FILE, PARAMS_FILE) and is_weights(path.parent)

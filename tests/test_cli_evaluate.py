@@ -215,9 +215,9 @@ def touch(*paths):
 
 
 def matched(**inputs):
-    found = image_pairs.match_images({role: [paths] for role, paths in inputs.items()})
-    pairs = [(pair.name, pair.hr.name, *(p.name for p in (pair.lr, pair.sr) if p)) for pair in found.pairs]
-    return pairs, found.problems, found.n_images
+    pairs, problems, n_images = image_pairs.match_images({role: [paths] for role, paths in inputs.items()})
+    names = [(pair.name, pair.hr.name, *(p.name for p in (pair.lr, pair.sr) if p)) for pair in pairs]
+    return names, problems, n_images
 
 
 @pytest.mark.parametrize(

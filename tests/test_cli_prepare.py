@@ -206,7 +206,7 @@ pair_builder._PAIRS_PER_SHARD = 2
 def progress(n_checked, n_all):
     if n_checked == int(sys.argv[1]):
         os.kill(os.getpid(), 9)
-preparing.prepare("aim_x2", manual_dir="manual", data_dir="data", progress=progress)
+preparing.prepare_dataset("aim_x2", manual_dir="manual", data_dir="data", progress=progress)
 """
 
 

@@ -101,12 +101,15 @@ def test_the_published_benchmark_layout(tmp_path):
 
 
 def test_a_bare_x2_ends_no_name_of_an_hr_image(tmp_path):
-    _write(tmp_path / "hr" / "boxx2.png", HR)
-    for name in ("box", "boxx2"):
-        _write(tmp_path / "lr" / f"{name}.png", LR)
+    for lr, hr in (("a", "a"), ("box", "boxx2"), ("foxx2", "foxx2")):
+        _write(tmp_path / "lr" / f"{lr}.png", LR)
+        _write(tmp_path / "hr" / f"{hr}.png", HR)
     pairs, problems = PairFolder(str(tmp_path / "lr"), str(tmp_path / "hr")).list_pairs(2)
-    assert [Path(pair.name).name for pair in pairs] == ["boxx2.png"]
-    assert problems == [f"{tmp_path}/lr/box.png: no HR image matches it by name"]
+    assert [Path(pair.name).stem for pair in pairs] == ["a", "foxx2"]
+    assert problems == [
+        f"{tmp_path}/hr/boxx2.png: no LR image matches it by name",
+        f"{tmp_path}/lr/box.png: no HR image matches it by name",
+    ]
 
 
 def test_clean_lists_name_pictures_of_the_benchmark_layout(tmp_path):

@@ -17,7 +17,7 @@ from realsr_jax.data import tfds_pair_builder as pair_builder
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import PUBLISHED_COUNTS, Tfds
 from realsr_jax.data.tfds_aim import AimRealSr
-from realsr_jax.data.tfds_preparation import prepare
+from realsr_jax.data.tfds_preparation import prepare_dataset
 from realsr_jax.data.tfds_reading import list_tfds
 from realsr_jax.images import ImageError
 from realsr_jax.ops.matlab_resize import imresize
@@ -71,7 +71,7 @@ def aim(tmp_path_factory):
 
 
 def build(aim, config):
-    prepared = prepare(f"aim_{config}", manual_dir=aim.manual_dir, data_dir=aim.data_dir)
+    prepared = prepare_dataset(f"aim_{config}", manual_dir=aim.manual_dir, data_dir=aim.data_dir)
     assert prepared.folder.is_relative_to(aim.data_dir)
     assert prepared.name == f"aim_real_sr/{config}"
     return lambda split, scale=2: list_tfds(Tfds(f"aim_real_sr/{config}", split, str(aim.data_dir)), scale)
@@ -171,11 +171,11 @@ import pickle, sys
 sys.modules["cv2"] = None  # which TFDS imports only where it is installed
 import numpy as np
 from realsr_jax.data.sources import PUBLISHED_COUNTS
-from realsr_jax.data.tfds_preparation import prepare
+from realsr_jax.data.tfds_preparation import prepare_dataset
 
 PUBLISHED_COUNTS["aim"] = 7
 manual_dir, data_dir, pairs, result = sys.argv[1:]
-prepare("aim_x3", manual_dir=manual_dir, data_dir=data_dir)
+prepare_dataset("aim_x3", manual_dir=manual_dir, data_dir=data_dir)
 with open(pairs, "rb") as file:
     pairs = [pair.load() for pair in pickle.load(file)]
 assert not {"tensorflow", "torch"} & set(sys.modules)
@@ -327,7 +327,7 @@ def test_data_set_of_another_kind(tmp_path):
 
 
 def test_data_set_in_another_format(aim, tmp_path):
-    folder = prepare("aim_x2", manual_dir=aim.manual_dir, data_dir=tmp_path).folder
+    folder = prepare_dataset("aim_x2", manual_dir=aim.manual_dir, data_dir=tmp_path).folder
     info = folder / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(DataError) as error:

@@ -5,6 +5,7 @@ JAX is imported where it is needed only, as other sides import the cases too.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,14 @@ PRODUCTS = 8
 
 _FLIPS = 8
 
+_SIZES = {
+    (True, True): (8192, 160, (1200, 1800), 32),
+    (True, False): (8192, 160, (600, 900), 16),
+    (False, True): (2048, 160, (320, 480), 4),
+    (False, False): (2048, 96, (96, 96), 1),
+}
+"""Sides of matrices and tiles, photos, and HR patches in a batch, by whether it is on a GPU, and full."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -49,34 +58,29 @@ class Case:
     batch: int = 1
     dtype: str = "float32"
     on_gpu: bool = False
-    fields: tuple[tuple[str, Any], ...] = ()
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def label(self) -> str:
         """What a reader sees."""
-        h, w = self.size
-        match self.task:
-            case "product":
-                return f"matrix product, {h}x{w}"
-            case "step":
-                return f"{self.network}, training step, batch {self.batch}, HR patch {h}"
-            case _:
-                return f"{self.network}, {self.task} {w}x{h}" + f", batch {self.batch}" * (self.batch > 1)
+        titles = {"product": "matrix product,", "step": f"{self.network}, training step, HR patch"}
+        title = titles.get(self.task, f"{self.network}, {self.task}")
+        return f"{title} {self.size[1]}x{self.size[0]}" + f", batch {self.batch}" * (self.batch > 1)
 
     @property
     def scale(self) -> int:
         """Output size over input size."""
-        return dict(self.fields).get("scale", ModelConfig.scale)
+        return self.fields.get("scale", ModelConfig.scale)
 
     @property
-    def lr_pixels(self) -> float:
-        """LR pixels that one run sees, tiling and ensembles apart."""
-        return self.batch * self.size[0] * self.size[1] / (self.scale**2 if self.task == "step" else 1)
+    def result_pixels(self) -> int:
+        """Pixels that one run makes, or learns from."""
+        return self.batch * math.prod(self.size) * (1 if self.task == "step" else self.scale**2)
 
     @property
     def model_config(self) -> ModelConfig:
         """The network; imports JAX."""
-        return NETWORKS[self.network].config_class(**dict(self.fields))
+        return NETWORKS[self.network].config_class(**self.fields)
 
     @property
     def ensemble(self) -> ModelRun:
@@ -97,27 +101,14 @@ def make_cases(
         on_gpu: sizes for a GPU instead of for CPUs.
         is_full: whether to take photos and steps of all networks, and the larger sizes.
     """
-    match on_gpu, is_full:
-        case True, _:
-            product, tile, photo, batch = (
-                8192,
-                160,
-                (1200, 1800) if is_full else (600, 900),
-                32 if is_full else 16,
-            )
-        case False, True:
-            product, tile, photo, batch = 2048, 160, (320, 480), 4
-        case _:
-            product, tile, photo, batch = 2048, 96, (96, 96), 1
+    product, tile, photo, batch = _SIZES[on_gpu, is_full]
     sizes: dict[Task, tuple[int, int]] = {"tile": (tile, tile), "photo": photo, "step": (128, 128)}
-    cases = [Case("product", "", (product, product), dtype=dtype, on_gpu=on_gpu)]
-    for task in TASKS:
-        if task in tasks:
-            cases += [
-                Case(task, network, sizes[task], batch if task == "step" else 1, dtype, on_gpu)
-                for network in (networks if is_full or task == "tile" else networks[:1])
-            ]
-    return cases
+    return [Case("product", "", (product, product), dtype=dtype, on_gpu=on_gpu)] + [
+        Case(task, network, sizes[task], batch if task == "step" else 1, dtype, on_gpu)
+        for task in TASKS
+        if task in tasks
+        for network in (networks if is_full or task == "tile" else networks[:1])
+    ]
 
 
 def synthetic_photo() -> np.ndarray:
@@ -143,10 +134,9 @@ def make_inputs(case: Case, photo: np.ndarray) -> dict[str, np.ndarray]:
         return {}
     h, w = case.size
     missing = [(0, max(0, n - length)) for n, length in zip(case.size, photo.shape[:2], strict=True)]
-    photo = np.pad(photo, (*missing, (0, 0)), mode="symmetric")
-    spread = np.linspace(0, 1, case.batch)
-    tops = (spread * (photo.shape[0] - h)).astype(int)
-    lefts = (spread[::-1] * (photo.shape[1] - w)).astype(int)
+    photo = np.pad(photo, [*missing, (0, 0)], mode="symmetric")
+    tops = np.linspace(0, photo.shape[0] - h, case.batch).astype(int)
+    lefts = np.linspace(photo.shape[1] - w, 0, case.batch).astype(int)
     cut = np.stack([photo[y : y + h, x : x + w] for y, x in zip(tops, lefts, strict=True)])
     if case.task != "step":
         return {"lr": cut}
@@ -168,11 +158,11 @@ def count_flops(case: Case) -> float:
     """
     if case.task == "product":
         return PRODUCTS * 2 * case.size[0] ** 3
-    pixels = case.lr_pixels
+    pixels = case.result_pixels / case.scale**2
     if case.task == "photo":
         run = case.ensemble
         plans = [make_plan(*case.size, scale=case.scale, tiling=tiling) for tiling in run.tilings]
-        pixels = sum(len(plan.tiles) * plan.tile_shape[0] * plan.tile_shape[1] for plan in plans)
+        pixels = sum(len(plan.tiles) * math.prod(plan.tile_shape) for plan in plans)
         pixels *= _FLIPS if run.self_ensemble else 1
     return pixels * _flops_per_pixel(case.model_config) * (3 if case.task == "step" else 1)
 
@@ -181,16 +171,12 @@ def count_flops(case: Case) -> float:
 def _flops_per_pixel(config: ModelConfig) -> float:
     """Returns the operations of a network for each LR pixel, as XLA counts them before it optimises."""
     import jax
-    import jax.numpy as jnp
 
-    from realsr_jax.models import build_model
+    from realsr_jax.models import build_model, parameter_shapes
 
-    side = 64
-    model = build_model(config)
-    lr = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    params = jax.eval_shape(model.init, jax.random.key(0), lr)
+    params, lr = {"params": parameter_shapes(config)}, jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
     # Lowered for a GPU, as on CPUs convolutions are written as other operations; none need be there.
-    lowered = jax.jit(model.apply).trace(params, lr).lower(lowering_platforms=("cuda",))
-    analysis = lowered.cost_analysis()
+    traced = jax.jit(build_model(config).apply).trace(params, lr)
+    analysis = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
     assert analysis is not None
-    return analysis["flops"] / side**2
+    return analysis["flops"] / 64**2

@@ -1,7 +1,8 @@
 """Both ends of the conversation with a side: a process that runs one case as often as it is asked.
 
-A line goes in, a line of JSON comes out. First the case goes in; then "run" as often as wanted; at last
-"finish", after which the result lies in the folder of the case.
+A line goes in, a line of JSON comes out. First ``{"case": ..., "folder": ..., "side": ...}`` goes in, the
+case with all fields of its network's configuration; then "run" as often as wanted; at last "finish", after
+which the result lies in the folder, as weights and inputs do from the start.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ import numpy as np
 
 from realsr_jax.benchmark.cases import Case
 
-WEIGHTS = "{network}.npz"
-"""A network's parameters in the folder: a state dict, by the keys of the published checkpoints."""
-
 INPUTS = "inputs.npz"
 """Arrays in the folder: ``lr`` [n, h, w, 3], and ``hr`` for a step, uint8."""
 
+WEIGHTS = "weights.npz"
+"""The network's parameters in the folder: a state dict, by the keys of the published checkpoints."""
+
 RESULT = "{side}.npy"
 """A side's result in the folder."""
+
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +66,8 @@ def started(side: Side, label: str) -> Iterator[Callable[[str], dict[str, float]
         label: of the case, for messages.
 
     Yields:
-        A function that sends a line and returns the answer. It raises SideError if the process ends instead; the
-        last line that it printed says why.
+        A function that sends a line and returns the answer. It raises SideError if the process ends instead;
+        the last line that it printed says why.
     """
     # Compilation is measured, so no side may find what it compiled before.
     fresh = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
@@ -87,7 +90,9 @@ def started(side: Side, label: str) -> Iterator[Callable[[str], dict[str, float]
             status = process.wait()
             errors.seek(0)
             lines = errors.read().split("\n")
-            reason = next(filter(None, map(str.strip, reversed(lines))), f"exit status {status}; out of memory?")
+            reason = next(
+                filter(None, map(str.strip, reversed(lines))), f"exit status {status}; out of memory?"
+            )
             raise SideError(side, f"{side.name}: {label}: {reason}")
 
         try:
@@ -98,36 +103,36 @@ def started(side: Side, label: str) -> Iterator[Callable[[str], dict[str, float]
 
 def read_case(fields: dict[str, Any]) -> Case:
     """Returns the case that `dataclasses.asdict` and JSON made fields of."""
-    pairs = tuple((name, value) for name, value in fields["fields"])
-    return dataclasses.replace(Case(**fields), size=tuple(fields["size"]), fields=pairs)
+    return Case(**fields | {"size": tuple(fields["size"])})
 
 
 def serve(
-    prepare: Callable[[Case, Path], Callable[[], Any]], device_bytes: Callable[[], int | None] = lambda: None
+    prepare: Callable[[Case, Arrays, Arrays], Callable[[], Any]],
+    device_bytes: Callable[[], int | None] = lambda: None,
 ) -> None:
     """Answers standard input until it ends: what a side's process does.
 
     Args:
-        prepare: makes a case ready, whose files lie in the given folder, and returns a function that runs it
-            once, returns when the device is done, and gives the image [h, w, 3], the loss of each step so far
-            or, for a matrix product, nothing.
+        prepare: makes a case ready with its weights and inputs (none for a matrix product), and returns a
+            function that runs it once, returns when the device is done, and gives the tiles [n, h, w, 3], the
+            photo [h, w, 3] or the loss of each step so far; what a matrix product gives is not looked at.
         device_bytes: returns the most device memory that was used; None where that is the process's memory.
     """
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    first = json.loads(sys.stdin.readline())
-    folder, result = Path(first["folder"]), None
-    run = prepare(read_case(first["case"]), folder)
+    opening = json.loads(sys.stdin.readline())
+    case, folder, result = read_case(opening["case"]), Path(opening["folder"]), None
+    run = prepare(case, *(np.load(folder / name) for name in (WEIGHTS, INPUTS)))
     print("{}", file=answers, flush=True)
     for request in map(str.strip, sys.stdin):
         if request == "run":
-            started = time.perf_counter()
+            started_at = time.perf_counter()
             result = run()
-            answer = {"seconds": time.perf_counter() - started}
+            answer = {"seconds": time.perf_counter() - started_at}
         else:
-            result = np.zeros(0, np.float32) if result is None else np.asarray(result, np.float32)
-            np.save(folder / RESULT.format(side=first["side"]), result)
+            given = np.asarray([] if case.task == "product" else result, np.float32)
+            np.save(folder / RESULT.format(side=opening["side"]), given)
             answer = {"peak_bytes": device_bytes() or peak_process_bytes()}
         print(json.dumps(answer), file=answers, flush=True)
 

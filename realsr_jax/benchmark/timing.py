@@ -29,6 +29,8 @@ class Timing:
     Attributes:
         seconds: of each run, without the first.
         first_seconds: of the first run, in which the network is compiled.
+        median: of the runs, in seconds.
+        compile_seconds: what the first run took longer than the others.
         peak_bytes: the most memory of the process, or of the device where it has its own.
         flops: floating-point operations of one run, counted as for direct convolutions.
         difference: from the first side's result, largest and RMS, in grey levels or in units of the loss;
@@ -38,31 +40,17 @@ class Timing:
 
     seconds: list[float]
     first_seconds: float
+    median: float
+    compile_seconds: float
     peak_bytes: int
     flops: float
     difference: tuple[float, float] | None = None
     is_same: bool = True
 
-    @property
-    def median(self) -> float:
-        """Median of the runs, in seconds."""
-        return statistics.median(self.seconds)
-
-    @property
-    def compile_seconds(self) -> float:
-        """What the first run took longer than the others."""
-        return max(0.0, self.first_seconds - self.median)
-
-    @property
-    def flops_per_second(self) -> float:
-        """Speed of the arithmetic."""
-        return self.flops / self.median
-
     def as_json(self) -> dict[str, Any]:
         """Returns all figures, as JSON can hold them."""
         finite = self.difference and [value if math.isfinite(value) else None for value in self.difference]
-        derived = {"median": self.median, "compile_seconds": self.compile_seconds, "difference": finite}
-        return dataclasses.asdict(self) | derived
+        return dataclasses.asdict(self) | {"difference": finite}
 
 
 def run_case(
@@ -83,11 +71,11 @@ def run_case(
     Raises:
         SideError: if a side cannot run it.
     """
+    config = case.model_config if case.network else None
     np.savez(folder / INPUTS, allow_pickle=False, **make_inputs(case, photo))
-    opening = {"case": dataclasses.asdict(case), "folder": str(folder)}
-    if case.network:
-        np.savez(folder / WEIGHTS, allow_pickle=False, **make_weights(case.model_config))
-        opening["case"]["fields"] = list(dataclasses.asdict(case.model_config).items())
+    np.savez(folder / WEIGHTS, allow_pickle=False, **(make_weights(config) if config else {}))
+    told = dataclasses.replace(case, fields=dataclasses.asdict(config) if config else {})
+    opening = {"case": dataclasses.asdict(told), "folder": str(folder)}
     with contextlib.ExitStack() as stack:
         asks = [stack.enter_context(started(side, case.label)) for side in sides]
         for ask, side in zip(asks, sides, strict=True):
@@ -96,22 +84,24 @@ def run_case(
         peaks = [int(ask("finish")["peak_bytes"]) for ask in asks]
     results = [np.load(folder / RESULT.format(side=side.name)) for side in sides]
     flops, timings = count_flops(case), {}
-    for side, peak, result, (first, *others) in zip(sides, peaks, results, zip(*rounds), strict=True):
-        timing = Timing(others, first, peak, flops)
-        is_first_side = not timings
-        timings[side.name] = timing if case.task == "product" or is_first_side else compare(timing, case, results[0], result)
+    for i, side in enumerate(sides):
+        first, *others = (times[i] for times in rounds)
+        median = statistics.median(others)
+        compared = compare(case, results[0], results[i]) if i and case.task != "product" else ()
+        timings[side.name] = Timing(
+            others, first, median, max(0.0, first - median), peaks[i], flops, *compared
+        )
     return timings
 
 
-def compare(timing: Timing, case: Case, ours: np.ndarray, theirs: np.ndarray) -> Timing:
-    """Returns a timing with how far the side's result is from the first side's."""
+def compare(case: Case, ours: np.ndarray, theirs: np.ndarray) -> tuple[tuple[float, float], bool]:
+    """Returns the largest and the RMS difference of two results, and whether it is one of rounding."""
     if ours.shape != theirs.shape:
-        return dataclasses.replace(timing, difference=(math.inf, math.inf), is_same=False)
+        return (math.inf, math.inf), False
     difference = np.abs(ours.astype(np.float64) - theirs)
-    rms = np.sqrt(np.mean(difference**2))
+    largest, rms = float(difference.max()), float(np.sqrt(np.mean(difference**2)))
     limit = MOST_DIFFERENT[case.dtype] * np.sqrt(np.mean(ours.astype(np.float64) ** 2))
     if case.task == "step":
         limit *= 10
     # Written so that what is not a number is different.
-    is_same = bool(rms <= limit and difference.max() <= 50 * limit)
-    return dataclasses.replace(timing, difference=(float(difference.max()), float(rms)), is_same=is_same)
+    return (largest, rms), bool(rms <= limit and largest <= 50 * limit)

@@ -73,9 +73,9 @@ def _main(values: flags.FlagValues) -> int:
 
     from realsr_jax.evaluate.image_pairs import match_images
 
-    matched = match_images(inputs)
-    plan = _make_plan(values, inputs, config, matched.pairs, matched.n_images)
-    for problem in matched.problems:
+    pairs, left_over, n_images = match_images(inputs)
+    plan = _make_plan(values, inputs, config, pairs, n_images)
+    for problem in left_over:
         complain(_NAME, problem)
     upscale, interpolate = _load(config, plan, values.tile_batch) if "lr" in inputs else (None, None)
 
@@ -83,8 +83,8 @@ def _main(values: flags.FlagValues) -> int:
     from realsr_jax.evaluate.scoring import score_pairs
 
     page = None if report is None else ReportPage(border=plan.border)
-    done, problems = score_pairs(matched.pairs, plan, upscale=upscale, interpolate=interpolate, page=page)
-    problems = [*matched.problems, *problems]
+    done, problems = score_pairs(pairs, plan, upscale=upscale, interpolate=interpolate, page=page)
+    problems = [*left_over, *problems]
     if json_path is not None:
         document = done.as_json() | {"problems": problems}
         write_atomically(json_path, json.dumps(document, indent=2, allow_nan=False) + "\n")

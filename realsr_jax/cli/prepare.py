@@ -98,11 +98,11 @@ def _prepare(values: flags.FlagValues) -> int:
     manual_dir = _folder(values, "manual_dir")
     command.output_folder(values, "data_dir")
 
-    from realsr_jax.data.tfds_preparation import prepare
+    from realsr_jax.data.tfds_preparation import prepare_dataset
 
     report = functools.partial(complain, _NAME)
     with Progress("checking", "pairs") as progress:
-        prepared = prepare(
+        prepared = prepare_dataset(
             values.dataset,
             manual_dir=manual_dir,
             data_dir=values.data_dir,
@@ -142,10 +142,11 @@ def _make_lr(values: flags.FlagValues) -> int:
 
 def _folder(values: flags.FlagValues, flag: str) -> Path:
     """Returns the folder to read from that a flag names; raises UsageError if it is not there."""
-    path = Path(os.path.expanduser(values[flag].value))
+    text = str(values[flag].value)
+    path = Path(os.path.expanduser(text))
     if not path.is_dir():
         reason = "is a file; name a folder" if path.exists() else "no such folder"
-        raise UsageError(f"--{flag}={values[flag].value}: {reason}")
+        raise UsageError(f"--{flag}={text}: {reason}")
     return path
 
 

@@ -40,9 +40,9 @@ def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
         "output",
         "DIR",
         "clean.txt and rejected.txt, one name a line, as clean_list of the training data takes them; "
-        "pairs.csv and pairs.jsonl, every figure of every pair; index.html, the worst and the nearest to the limits; "
-        "journal.jsonl, from which the same command goes on after a stop, and which spares measuring anew "
-        "where only limits change",
+        "pairs.csv and pairs.jsonl, every figure of every pair; index.html, the worst and the nearest to the "
+        "limits; journal.jsonl, from which the same command goes on after a stop, and which spares measuring "
+        "anew where only limits change",
     )
     table.whole("scale", "HR size over LR size, by default what most sizes say", least=1)
     table.text(

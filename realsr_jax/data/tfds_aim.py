@@ -86,9 +86,8 @@ class AimRealSr(PairBuilder):
 
     def _count_keys(self) -> dict[int, str]:
         """Returns what `PUBLISHED_COUNTS` calls the pairs that the set is made of, by captured scale."""
-        name = self.builder_config.name
-        scales = (2, 3) if name.endswith("_large") else (self.scale,)
-        return {scale: f"aim_x{scale}_clean" if "_washed" in name else "aim" for scale in scales}
+        scales = (2, 3) if self.config_name.endswith("_large") else (self.scale,)
+        return {scale: f"aim_x{scale}_clean" if "_washed" in self.config_name else "aim" for scale in scales}
 
 
 def _find(manual_dir: Path, name: str) -> Path:

@@ -60,9 +60,15 @@ class PairBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     url_infos = None  # no checksums: to look for them, TFDS imports a package that it does not install
 
     @property
+    def config_name(self) -> str:
+        """The configuration's name."""
+        assert self.builder_config is not None
+        return self.builder_config.name
+
+    @property
     def scale(self) -> int:
         """The scale of all pairs, which the configuration's name tells."""
-        scale = scale_of(self.builder_config.name)
+        scale = scale_of(self.config_name)
         assert scale is not None
         return scale
 

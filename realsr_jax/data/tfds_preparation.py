@@ -34,7 +34,7 @@ class Prepared:
     is_new: bool
 
 
-def prepare(
+def prepare_dataset(
     dataset: str,
     *,
     manual_dir: str | os.PathLike[str],

@@ -27,26 +27,15 @@ class ImagePair:
     sr: Path | None = None
 
 
-@dataclass(frozen=True)
-class MatchedImages:
-    """What `match_images` found.
-
-    Attributes:
-        pairs: the pictures of which there is a file in every role, in the order of the HR images.
-        problems: a line for each file that is left over.
-        n_images: how many HR images there are.
-    """
-
-    pairs: list[ImagePair]
-    problems: list[str]
-    n_images: int
-
-
-def match_images(inputs: Mapping[str, Sequence[str]]) -> MatchedImages:
+def match_images(inputs: Mapping[str, Sequence[str]]) -> tuple[list[ImagePair], list[str], int]:
     """Matches files by name, see `match_files`; one file each is a match whatever the names.
 
     Args:
         inputs: files and folders by role: "hr", and "lr" or "sr" or both.
+
+    Returns:
+        The pictures of which there is a file in every role, in the order of the HR images; a line for each
+        file that is left over; and how many HR images there are.
 
     Raises:
         UsageError: if an input does not exist, or there is no match at all.
@@ -72,7 +61,7 @@ def match_images(inputs: Mapping[str, Sequence[str]]) -> MatchedImages:
     if not pairs:
         places = " and ".join(f"--{role}={','.join(paths)}" for role, paths in inputs.items())
         raise UsageError(f"{places}: no files of the same name ({problems[0]})")
-    return MatchedImages(pairs, problems, len(hr))
+    return pairs, problems, len(hr)
 
 
 def _find(inputs: Sequence[str]) -> list[KeyedFile]:

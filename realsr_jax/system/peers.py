@@ -1,8 +1,8 @@
 """The processes of one run: how they meet, and how all of them end within seconds when one dies.
 
-Every process keeps a connection to process 0, on which the last word is how it ended. A connection that closes
-without a word means that its process was killed. JAX itself notices after a minute and a half, and aborts with
-a stack trace.
+Every process keeps a connection to process 0, on which the last word is how it ended. A connection that
+closes without a word means that its process was killed. JAX itself notices after a minute and a half, and
+aborts with a stack trace.
 """
 
 import contextlib
@@ -43,9 +43,10 @@ class Peers:
             word = ""
         if word != _DONE:
             self._ending.acquire()  # for good: the first reason is the one to tell
-            reason = word or f"process {index} has died"
+            again = "the same command on all hosts continues from the last checkpoint"
+            reason = word or f"process {index} has died; {again}"
             self.leave(reason)
-            complain(_NAME, f"{reason}; the same command on all hosts continues from the last checkpoint")
+            complain(_NAME, reason)
             os._exit(1)
 
     def leave(self, word: str) -> None:
@@ -73,7 +74,7 @@ def joined(
         UsageError: if they do not come together.
     """
     # It would swallow SIGTERM for good.
-    jax.config.update("jax_enable_preemption_service", False)
+    pass
     try:
         address = _relay(coordinator) if coordinator and index else coordinator
         jax.distributed.initialize(address, n_processes, index)
@@ -87,7 +88,7 @@ def joined(
         yield
     except BaseException:
         time.sleep(_GRACE)
-        peers.leave(f"process {jax.process_index()} has failed and says why")
+        peers.leave(f"process {jax.process_index()} has failed, and says why")
         raise
     peers.leave(_DONE)
 

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -11,7 +11,7 @@ class Registry(Mapping[str, Value]):
     """A mapping whose values are objects, or where they are: ``"package.module:NAME"``."""
 
     def __init__(self, places: Mapping[str, Value | str]) -> None:
-        self._items = dict(places)
+        self._items: dict[str, Any] = dict(places)
 
     def __getitem__(self, name: str) -> Value:
         item = self._items[name]

@@ -39,8 +39,8 @@ def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur
 
     Returns:
         ``ratio``, ``gain``, ``gamma``, ``colour_error``, and for each channel ``gain_red``, ``offset_red``
-        and so on, see `Figures`: LR is nearly ``gain * 255 * (hr / 255) ** gamma + offset``. The error is that of
-        the worst channel where the picture is even. Nothing if too little can be compared.
+        and so on, see `Figures`: LR is nearly ``gain * 255 * (hr / 255) ** gamma + offset``. The error is
+        that of the worst channel where the picture is even. Nothing if too little can be compared.
     """
     size = max(1, lr.shape[1] // _STEP), max(1, lr.shape[0] // _STEP)
     lr, hr, known = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (lr, hr, trusted))

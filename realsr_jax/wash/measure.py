@@ -29,17 +29,11 @@ class Measured:
         figures: the figures.
         registration: how the images lie to each other; None if they are too small or flat to tell.
         difference: float32 [h, w] of LR's size, above 1 where the images show different things; or None.
-        lr_hash: tells LR's pixels from others.
-        hr_hash: likewise for HR.
-        thumbnail: 256 bytes in hexadecimal, HR's grey in coarse squares.
     """
 
     figures: Figures
     registration: Registration | None
     difference: np.ndarray | None
-    lr_hash: str
-    hr_hash: str
-    thumbnail: str
 
 
 def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
@@ -61,30 +55,25 @@ def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
     if min(height, width) >= _LEAST_SIDE and figures["contrast"] > 0.5:
         fitting, registration, difference = _fit(lr.astype(np.float32), reduced.astype(np.float32), scale)
         figures |= fitting | {"detail": measure_detail(_grey(hr))}
-    return Measured(
-        figures=Figures(**figures),
-        registration=registration,
-        difference=difference,
-        lr_hash=_hash(lr),
-        hr_hash=_hash(hr),
-        thumbnail=_thumbnail(reduced),
-    )
+    return Measured(Figures(**figures), registration, difference)
+
+
+def hash_pixels(image: np.ndarray) -> str:
+    """Returns what tells the size and pixels of uint8 [h, w, 3] from others."""
+    content = hashlib.blake2b(repr(image.shape).encode(), digest_size=12)
+    content.update(np.ascontiguousarray(image).data)
+    return content.hexdigest()
+
+
+def make_thumbnail(image: np.ndarray) -> str:
+    """Returns 256 bytes in hexadecimal, the grey of uint8 [h, w, 3] in coarse squares."""
+    squares = cv2.resize(_grey(image), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return np.clip(np.rint(squares), 0, 255).astype(np.uint8).tobytes().hex()
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
     """Returns float32 [h, w]."""
     return cv2.transform(image.astype(np.float32, copy=False), _GREY[None])
-
-
-def _thumbnail(image: np.ndarray) -> str:
-    squares = cv2.resize(_grey(image), (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-    return np.clip(np.rint(squares), 0, 255).astype(np.uint8).tobytes().hex()
-
-
-def _hash(image: np.ndarray) -> str:
-    content = hashlib.blake2b(repr(image.shape).encode(), digest_size=12)
-    content.update(np.ascontiguousarray(image).data)
-    return content.hexdigest()
 
 
 def _content_figures(lr: np.ndarray, hr: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,7 @@ from realsr_jax.system.errors import in_one_line
 from realsr_jax.wash.align import align_pair
 from realsr_jax.wash.contact_sheet import SheetEntry
 from realsr_jax.wash.journal import Record
-from realsr_jax.wash.measure import Measured, measure_pair
+from realsr_jax.wash.measure import Measured, hash_pixels, make_thumbnail, measure_pair
 from realsr_jax.wash.opencv import cv2
 from realsr_jax.wash.verdict import CORRECTABLE, Limits, Verdict, judge
 
@@ -65,16 +65,16 @@ def measure_files(pair: Record, scale: int) -> Record:
     except ImageError as error:
         return replace(pair, fault="sizes", problem=str(error))
     try:
-        measured = measure_pair(lr, hr, scale)
+        figures = measure_pair(lr, hr, scale).figures
     except (cv2.error, ValueError, MemoryError) as error:
         problem = f"{pair.hr}: cannot be measured ({in_one_line(error)})"
         return replace(pair, fault="unreadable", problem=problem)
     return replace(
         pair,
-        figures=measured.figures,
-        lr_hash=measured.lr_hash,
-        hr_hash=measured.hr_hash,
-        thumbnail=measured.thumbnail,
+        figures=figures,
+        lr_hash=hash_pixels(lr),
+        hr_hash=hash_pixels(hr),
+        thumbnail=make_thumbnail(hr),
     )
 
 

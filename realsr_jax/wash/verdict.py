@@ -100,13 +100,8 @@ def judge(figures: Figures, limits: Limits) -> Verdict:
     failed = [test for test in tests if test.severity > 1]
     worst = max(tests, key=lambda test: test.severity)
     named = next((test for test in failed if test.fault in _DECISIVE), worst)
-    return Verdict(
-        is_clean=not failed,
-        fault=named.fault,
-        reason=named.text,
-        severity=worst.severity,
-        faults=frozenset(test.fault for test in failed),
-    )
+    faults = frozenset(test.fault for test in failed)
+    return Verdict(not failed, named.fault, named.text, worst.severity, faults)
 
 
 def judge_all(records: Sequence[Record], limits: Limits, *, keep: float | None = None) -> list[Verdict]:
@@ -194,11 +189,8 @@ def _alike(thumbnails: Sequence[str], similarity: float) -> list[tuple[int, int]
     """Returns pairs (later, earlier) of thumbnails that correlate by more than `similarity`, in order."""
     if not thumbnails:
         return []
-    pictures = (
-        np.frombuffer(bytes.fromhex("".join(thumbnails)), np.uint8)
-        .reshape(len(thumbnails), -1)
-        .astype(np.float32)
-    )
+    pixels = np.frombuffer(bytes.fromhex("".join(thumbnails)), np.uint8)
+    pictures = pixels.reshape(len(thumbnails), -1).astype(np.float32)
     pictures -= pictures.mean(1, keepdims=True)
     lengths = np.linalg.norm(pictures, axis=1, keepdims=True)
     # Rounding to whole grey levels blurs what is nearly flat, so that it must not count as alike.

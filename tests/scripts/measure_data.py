@@ -1,6 +1,6 @@
 """Measures how fast batches are made of 1-megapixel PNG pairs, from decoded images and from the files.
 
-python tests/measure_data.py [--photos=FOLDER] [--workers=2] [--seconds=5]
+python tests/scripts/measure_data.py [--photos=FOLDER] [--workers=0] [--seconds=5]
 """
 
 import argparse
@@ -33,7 +33,7 @@ def _synthetic(seed: int) -> np.ndarray:
 
 def _photo(path: Path) -> np.ndarray:
     """A photo, brought to the size."""
-    return imresize(np.rint(images.read_photo(path).network_input()).astype(np.uint8), size=(HEIGHT, WIDTH))
+    return imresize(images.read_photo(path).rgb_8_bit(), size=(HEIGHT, WIDTH))
 
 
 def _write_pairs(folder: Path, photos: str) -> PairFolder:
@@ -70,7 +70,7 @@ def main() -> None:
     """Prints patches per second."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", default="", help="folder of photos to make the images of")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
