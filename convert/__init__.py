@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 LAYOUTS: "Registry[CheckpointLayout]" = Registry(
     {
-        "oaddet": "realsr_jax.convert.oaddet:OADDET",
-        "deep_oaddet": "realsr_jax.convert.deep_oaddet:DEEP_OADDET",
-        "edsr": "realsr_jax.convert.edsr:EDSR",
-        "drln": "realsr_jax.convert.drln:DRLN",
+        "oaddet": "realsr_jax.convert.oaddet:OADDET_LAYOUT",
+        "deep_oaddet": "realsr_jax.convert.deep_oaddet:DEEP_OADDET_LAYOUT",
+        "edsr": "realsr_jax.convert.edsr:EDSR_LAYOUT",
+        "drln": "realsr_jax.convert.drln:DRLN_LAYOUT",
     }
 )
 """How released checkpoints hold each network."""

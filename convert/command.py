@@ -40,8 +40,7 @@ _OVERRIDES: Final = {"padding": "edge_padding", "res_scale": "res_scale"}
 """The fields of configurations that flags override."""
 
 
-def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
-    del argv
+def _define_flags(table: command.FlagTable) -> None:
     table.section("Files")
     table.text(
         "input", "PATH", "the checkpoint; with --to_torch weights: a directory, run or 'default'", short="i"
@@ -63,7 +62,7 @@ def _main(values: flags.FlagValues) -> int:
     # Conversion computes nothing: JAX, where it is imported, must not occupy a GPU that others use.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if values.show is not None:
-        _refuse(values, "--show", "input", "output", "to_torch", "overwrite", "model", "scale")
+        _refuse(values, "--show", "input", "output", "to_torch", "overwrite", "model", "scale", *_OVERRIDES)
         _show(os.path.expanduser(values.show))
         return 0
     command.required(values, input="see realsr-convert --help", output="see realsr-convert --help")

@@ -15,4 +15,4 @@ def _head() -> Iterator[Rule]:
     yield from conv("head.10", "head/exit")
 
 
-DEEP_OADDET = make_layout(DeepOADDetConfig, _head, exit_key="head.10.weight")
+DEEP_OADDET_LAYOUT = make_layout(DeepOADDetConfig, _head, exit_key="head.10.weight")

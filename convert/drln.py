@@ -26,7 +26,7 @@ def _block(key: str, path: str) -> Iterator[Rule]:
     yield from conv(f"{key}.ca.c4.body.0", f"{path}/attention/excite")
 
 
-DRLN = CheckpointLayout(
+DRLN_LAYOUT = CheckpointLayout(
     rules=_rules,
     recognised_by=("b1.r1.body.0.weight", "c1.body.0.weight", "upsample.up.body.0.weight"),
     read_config=lambda state_dict: DRLNConfig(scale=read_scale(state_dict, "upsample.up.body", FEATURES)),

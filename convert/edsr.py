@@ -53,7 +53,7 @@ def _mean_shift_forms(config: EDSRConfig) -> Sequence[StateDict]:
     return forms if config.edge_padding else forms[::-1]
 
 
-EDSR = CheckpointLayout(
+EDSR_LAYOUT = CheckpointLayout(
     rules=_rules,
     recognised_by=("head.0.weight", "body.0.body.0.weight", "tail.0.0.weight", "tail.1.weight"),
     read_config=_read_config,

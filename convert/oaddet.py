@@ -74,4 +74,4 @@ def _head() -> Iterator[Rule]:
     yield from conv("head.9", "head/exit")
 
 
-OADDET = make_layout(OADDetConfig, _head, exit_key="head.9.weight")
+OADDET_LAYOUT = make_layout(OADDetConfig, _head, exit_key="head.9.weight")

@@ -193,8 +193,8 @@ def test_inputs_of_the_default_photo():
 
 def test_failing_side_leaves_the_others(monkeypatch, capsys):
     failing = Side("failing", (sys.executable, "-c", "raise SystemExit('no such device')"))
-    ((result, is_good),) = benchmark._run_cases([Case("product", "", (8, 8))], [OURS, failing], PHOTO, 1)
-    assert not is_good
+    (result,) = benchmark._run_cases([Case("product", "", (8, 8))], [OURS, failing], PHOTO, 1)
+    assert not result["is_good"]
     assert list(result["sides"]) == ["realsr_jax"]
     assert capsys.readouterr().err == "realsr-benchmark: failing: matrix product, 8x8: no such device\n"
 

@@ -440,7 +440,7 @@ def test_folder_without_permission(monkeypatch, capsys):
 
 def test_help_names_every_flag(capsys):
     table = command.FlagTable()
-    evaluate._define_flags(table, [])
+    evaluate._define_flags(table)
     assert run("--help") == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 110

@@ -16,10 +16,9 @@ from test_ops_matlab_resize import _slow
 
 from realsr_jax import images
 from realsr_jax.cli import command, prepare
-from realsr_jax.data import tfds_pair_builder as pair_builder
+from realsr_jax.data import published_sets, tfds_builders
+from realsr_jax.data.published_sets import TFDS_NAMES
 from realsr_jax.data.sources import PUBLISHED_COUNTS, Tfds
-from realsr_jax.data.tfds_names import TFDS_NAMES
-from realsr_jax.data.tfds_preparation import make_builder
 from realsr_jax.data.training_pairs import open_pairs
 
 pytestmark = pytest.mark.usefixtures("working_folder", "tiny")
@@ -36,7 +35,7 @@ def tiny(monkeypatch):
     """Lets the published sets be tiny, and their shards too."""
     for name, count in PUBLISHED.items():
         monkeypatch.setitem(PUBLISHED_COUNTS, name, count)
-    monkeypatch.setattr(pair_builder, "_PAIRS_PER_SHARD", 2)
+    monkeypatch.setattr(tfds_builders, "_PAIRS_PER_SHARD", 2)
 
 
 def run(*args):
@@ -199,14 +198,14 @@ def test_does_without_tensorflow():
 
 KILLED = """
 import os, sys
-from realsr_jax.data import tfds_pair_builder as pair_builder, tfds_preparation as preparing
+from realsr_jax.data import tfds_builders
 from realsr_jax.data.sources import PUBLISHED_COUNTS
 PUBLISHED_COUNTS["aim"] = 7
-pair_builder._PAIRS_PER_SHARD = 2
+tfds_builders._PAIRS_PER_SHARD = 2
 def progress(n_checked, n_all):
     if n_checked == int(sys.argv[1]):
         os.kill(os.getpid(), 9)
-preparing.prepare_dataset("aim_x2", manual_dir="manual", data_dir="data", progress=progress)
+tfds_builders.prepare_dataset("aim_x2", manual_dir="manual", data_dir="data", progress=progress)
 """
 
 
@@ -240,9 +239,9 @@ def test_killed_and_resumed(monkeypatch):
     assert len(second) == 2
     assert first.items() <= second.items()
     decoded = []
-    load_pair = pair_builder.load_pair
+    load_pair = tfds_builders.load_pair
     monkeypatch.setattr(
-        pair_builder, "load_pair", lambda pair, scale: decoded.append(pair.name) or load_pair(pair, scale)
+        tfds_builders, "load_pair", lambda pair, scale: decoded.append(pair.name) or load_pair(pair, scale)
     )
     assert build("aim_x2") == 0
     assert sorted(Path(name).stem for name in decoded) == ["000004", "000005", "000006"]
@@ -268,7 +267,7 @@ def test_interrupted(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pair_builder, "_finish", interrupt)
+        patch.setattr(tfds_builders, "_finish", interrupt)
         assert build("aim_x2") == 130
     assert capsys.readouterr().err == "realsr-prepare: interrupted\n"
     assert build("aim_x2") == 0
@@ -397,16 +396,15 @@ def test_published_counts(monkeypatch):
         "aim_x2_washed_large": 37_118,
         **dict.fromkeys(("div2k_x2", "div2k_x3", "div2k_x4"), 800),
     }
-    builders = {name: make_builder(name, "data") for name in TFDS_NAMES}
-    counts = {name: builder.expected_counts() for name, builder in builders.items()}
+    counts = {name: published_sets.published_counts(name, Path("manual")) for name in TFDS_NAMES}
     assert {name: count["train"] for name, count in counts.items()} == expected
     assert counts["div2k_x2"]["validation"] == 100
 
 
 def test_names_in_few_words():
-    assert pair_builder.list_names(["0003", "0001", "0002", "0009"]) == "0001 to 0003, 0009"
-    assert pair_builder.list_names(f"{i:04}" for i in range(0, 40, 2)).endswith(", 0022, and 8 more")
-    assert pair_builder.list_names(["b", "a", "0001"]) == "0001, a, b"
+    assert published_sets.list_names(["0003", "0001", "0002", "0009"]) == "0001 to 0003, 0009"
+    assert published_sets.list_names(f"{i:04}" for i in range(0, 40, 2)).endswith(", 0022, and 8 more")
+    assert published_sets.list_names(["b", "a", "0001"]) == "0001, a, b"
 
 
 def test_no_room(monkeypatch, capsys):
@@ -455,7 +453,7 @@ def test_borders_differ_and_clamp_is_the_default():
 
 def test_other_kinds_of_images(capsys):
     rgb = golden.photo(8, 8, seed=2)
-    deep = images.Photo(rgb.astype(np.uint16) * 257 + 3, None, False, images.Metadata(), "PNG")
+    deep = images.Photo(rgb.astype(np.uint16) * 257 + 3, images.Metadata(), "PNG")
     Path("hr").mkdir()
     images.write_photo(deep, "hr/deep.png")
     alpha = np.full((8, 8, 1), 128, np.uint8)

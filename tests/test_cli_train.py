@@ -30,7 +30,7 @@ def run_and_photos(working_folder, tmp_path):
     (tmp_path / "run.py").write_text(CONFIG)
     (tmp_path / "photos").mkdir()
     for name in ("a", "b"):
-        photo = images.Photo(golden.photo(24, 28), None, False, images.Metadata(), "PNG")
+        photo = images.Photo(golden.photo(24, 28), images.Metadata(), "PNG")
         images.write_photo(photo, tmp_path / "photos" / f"{name}.png")
 
 
@@ -65,18 +65,18 @@ def _shown(capsys, *args):
             2,
             "--config.model is EDSRConfig, which has",
         ),
-        ([RUN, "--config.train[1].hr=x"], 2, "--config.train has 1 entries, counted from 0"),
-        ([RUN, "--config.train[x].hr=x"], 2, "--config.train has 1 entries, counted from 0"),
+        ([RUN, "--config.train[1].hr=x"], 2, "--config.train is a list of 1, whose entries are [0]"),
+        ([RUN, "--config.train[x].hr=x"], 2, "--config.train is a list of 1, whose entries are [0]"),
         (
             [RUN, "--config.train.hr=x"],
             2,
-            "--config.train is a list of 1, whose entries are",
+            "--config.train is a list of 1, whose entries are [0]",
         ),
         ([RUN, "--config.train[0].lr=x"], 2, "is HrFolder, which has the fields hr, border"),
         ([RUN, "--config.epochs.x=1"], 2, "--config.epochs is 1 "),
         ([RUN, "--config.train=x"], 2, "or choose another in a configuration file"),
         ([RUN, "--config.optimizer=SGD"], 2, "--config.optimizer is Adam; override its fields"),
-        ([RUN, "--config.valid=photos"], 2, "--config.valid=photos: expected 'none'"),
+        ([RUN, "--config.valid=photos"], 2, "or choose another in a configuration file, or 'none'"),
         (
             [RUN, "--config.batch_size=many"],
             2,

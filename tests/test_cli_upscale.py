@@ -797,7 +797,7 @@ assert not loaded & {"jax", "flax", "orbax"}, loaded
 
 def test_help_names_every_flag(capsys):
     table = command.FlagTable()
-    upscale._define_flags(table, [])
+    upscale._define_flags(table)
     assert run("--help") == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 110

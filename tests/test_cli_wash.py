@@ -1,6 +1,7 @@
 """``realsr-wash`` end to end: lists for training, bad files, resuming, aligning, wrong command lines."""
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -103,6 +104,14 @@ def test_patterns_and_scale_1():
     entries, problems = source.list_pairs(1)
     assert len(entries) == 3
     assert not problems
+
+
+def test_pairs_that_no_list_can_tell_apart(capsys):
+    for number, folder in enumerate(("a", "a_HR", "b")):
+        save_pair(folder, number, lr="set/{}/LR.png", hr="set/{}/HR.png")
+    assert run("--lr=set/*/LR.png", "--hr=set/*/HR.png", "--output=out") == 1
+    assert "set/a_HR/HR.png: no list can tell it from set/a/HR.png; rename one" in capsys.readouterr().err
+    assert listed() == ["a.png", "b.png"]
 
 
 def test_bad_files_do_not_stop_the_good_ones(capfd):
@@ -222,9 +231,9 @@ def test_wrong_command_lines(args, message, capsys):
 def test_help_explains_every_limit(capsys):
     assert run("--help") == 0
     out = capsys.readouterr().out
-    for name, default, text in Limits.described():
-        assert f"--{name}=" in out
-        assert f"{text} ({default:g})" in out
+    for limit in dataclasses.fields(Limits):
+        assert f"--{limit.name}=" in out
+        assert f"{limit.metadata['text']} ({limit.default:g})" in out
     assert max(map(len, out.splitlines())) <= 112
 
 

@@ -610,13 +610,17 @@ def test_shows_why_something_cannot_be_used(command, source):
     assert "edsr.pt: is empty" in refuse(source)
     write_torch(source, TINY)
     assert command.convert(source.name) == 0
+    source.rename(command.folder / "weights" / source.name)
+    assert facts(command, command.folder / "weights" / source.name).items() >= TINY_FACTS.items()
     file = command.folder / "weights" / "params.safetensors"
     assert f"is a part of the weights directory {file.parent}; name the directory" in refuse(file)
     file.write_bytes(file.read_bytes()[:-1])
     assert "its sha256 is not the recorded one; convert edsr.pt again" in refuse(file.parent)
 
 
-@pytest.mark.parametrize("flag", ["--input=a", "--output=a", "--to_torch", "--overwrite", "--scale=2"])
+@pytest.mark.parametrize(
+    "flag", ["--input=a", "--output=a", "--to_torch", "--overwrite", "--scale=2", "--padding=zero"]
+)
 def test_show_stands_alone(command, flag):
     assert command("--show=default", flag) == 2
     assert f"{flag.split('=')[0]} has no meaning with --show" in command.err

@@ -332,6 +332,7 @@ def test_handmade_tensor_is_valid(path):
 
 
 HUGE = "\x8a\x08" + "\0" * 7 + "\x40"
+WRAPPING = "\x8a\x08" + "\0" * 7 + "\x04"
 NEGATIVE = "J\xff\xff\xff\xff"
 HOSTILE_TENSORS = {
     "numel too large": {"numel": HUGE},
@@ -349,6 +350,7 @@ HOSTILE_TENSORS = {
     "too many dimensions": {"shape": "(" + "K\x01" * 65 + "t", "strides": "(" + "K\x01" * 65 + "t"},
     "stride beyond": {"strides": "K\x02\x85"},
     "stride huge": {"strides": HUGE + "\x85"},
+    "stride whose bytes wrap round to 0": {"shape": "K\x11\x85", "strides": WRAPPING + "\x85"},
     "stride negative": {"strides": NEGATIVE + "\x85", "offset": "K\x03"},
     "stride missing": {"strides": ")"},
     "too few arguments": {"tail": "", "strides": ""},
@@ -358,6 +360,12 @@ HOSTILE_TENSORS = {
 @pytest.mark.parametrize("change", HOSTILE_TENSORS.values(), ids=HOSTILE_TENSORS.keys())
 def test_refuses_hostile_tensor(path, change):
     refusal(write_archive(path, tensor_pickle(**change), {"data/0": bytes(16)}))
+
+
+def test_refuses_more_memory_than_the_file_has(path):
+    shape = "J\0\0\0\x04\x85"  # 2**26 times the same element
+    write_archive(path, tensor_pickle(shape=shape, strides="K\0\x85"), {"data/0": bytes(16)})
+    assert "far larger than the file" in refusal(path)
 
 
 DEEP = b"\x80\x02" + b")" + b"\x85" * 200_000

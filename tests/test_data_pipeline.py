@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
         hr = lr.repeat(2, 0).repeat(2, 1) + offsets[: 2 * height, : 2 * width]
         for side, pixels in (("lr", lr), ("hr", hr)):
             (folder / side).mkdir(exist_ok=True)
-            photo = images.Photo(pixels, None, False, images.Metadata(), "PNG")
+            photo = images.Photo(pixels, images.Metadata(), "PNG")
             images.write_photo(photo, folder / side / f"{number}.png")
     return folder
 

@@ -20,7 +20,7 @@ LR = golden.photo(6, 8, seed=1)
 
 def _write(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
-    images.write_photo(images.Photo(pixels, None, False, images.Metadata(), "PNG"), path)
+    images.write_photo(images.Photo(pixels, images.Metadata(), "PNG"), path)
 
 
 def _loaded(source, scale=2):
@@ -221,7 +221,7 @@ def test_reduce_lr(tmp_path):
 def test_other_kinds_of_images_become_8_bit_rgb(tmp_path):
     deep = HR.astype(np.uint16) * 257 + 3
     _write(tmp_path / "a.png", deep)
-    grey = images.Photo(np.broadcast_to(HR[..., :1], HR.shape), HR[..., 0], True, images.Metadata(), "PNG")
+    grey = images.Photo(HR[..., [0, 0]], images.Metadata(), "PNG")
     images.write_photo(grey, tmp_path / "b.png")
     (_, of_deep), (_, of_grey) = _loaded(HrFolder(str(tmp_path)))
     np.testing.assert_array_equal(of_deep, HR)

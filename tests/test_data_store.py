@@ -22,7 +22,7 @@ from realsr_jax.data.training_pairs import open_pairs
 
 def _write(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
-    images.write_photo(images.Photo(pixels, None, False, images.Metadata(), "PNG"), path)
+    images.write_photo(images.Photo(pixels, images.Metadata(), "PNG"), path)
 
 
 @pytest.fixture

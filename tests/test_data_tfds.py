@@ -13,11 +13,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.datasets.div2k import div2k_dataset_builder
 
-from realsr_jax.data import tfds_pair_builder as pair_builder
+from realsr_jax.data import tfds_builders
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import PUBLISHED_COUNTS, Tfds
-from realsr_jax.data.tfds_aim import AimRealSr
-from realsr_jax.data.tfds_preparation import prepare_dataset
+from realsr_jax.data.tfds_builders import AimRealSr, prepare_dataset
 from realsr_jax.data.tfds_reading import list_tfds
 from realsr_jax.images import ImageError
 from realsr_jax.ops.matlab_resize import imresize
@@ -89,7 +88,7 @@ def assert_pairs(pairs, expected):
 
 
 def test_all_pairs_come_back_bit_for_bit_in_order(aim, monkeypatch):
-    monkeypatch.setattr(pair_builder, "_PAIRS_PER_SHARD", 3)
+    monkeypatch.setattr(tfds_builders, "_PAIRS_PER_SHARD", 3)
     read = build(aim, "x2")
     folder = aim.data_dir / "aim_real_sr/x2/1.0.0"
     assert len(list(folder.glob("aim_real_sr-train.array_record-*-of-00003"))) == 3
@@ -139,7 +138,7 @@ def test_stored_names(aim):
 
 
 def test_tfds_can_build_it_too(aim, tmp_path, monkeypatch):
-    monkeypatch.setattr(pair_builder, "_PAIRS_PER_SHARD", 3)
+    monkeypatch.setattr(tfds_builders, "_PAIRS_PER_SHARD", 3)
     builder = AimRealSr(config="x2", data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=aim.manual_dir, try_download_gcs=False)
@@ -171,7 +170,7 @@ import pickle, sys
 sys.modules["cv2"] = None  # which TFDS imports only where it is installed
 import numpy as np
 from realsr_jax.data.sources import PUBLISHED_COUNTS
-from realsr_jax.data.tfds_preparation import prepare_dataset
+from realsr_jax.data.tfds_builders import prepare_dataset
 
 PUBLISHED_COUNTS["aim"] = 7
 manual_dir, data_dir, pairs, result = sys.argv[1:]

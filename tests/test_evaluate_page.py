@@ -1,5 +1,6 @@
 """The report: what is in the file, and how it behaves in a browser, by mouse, keyboard and finger."""
 
+import dataclasses
 import errno
 import json
 import re
@@ -11,7 +12,7 @@ import pytest
 
 from realsr_jax.evaluate import protocols as evaluation
 from realsr_jax.evaluate.protocols import Evaluation, ImageResult, Protocol
-from realsr_jax.evaluate.report_page import Pictures, ReportPage, worst_region
+from realsr_jax.evaluate.report_page import encode_pictures, worst_region, write_report
 from realsr_jax.images import ImageError
 from realsr_jax.system.files import write_atomically
 
@@ -32,7 +33,7 @@ def distorted(hr, seed):
 
 def make_pictures(index):
     hr = golden.photo(*SIZES[NAMES[index]], seed=index)
-    return Pictures(distorted(hr, 10 + index), hr, distorted(hr, 20 + index))
+    return {"sr": distorted(hr, 10 + index), "hr": hr, "bicubic": distorted(hr, 20 + index)}
 
 
 PICTURES = [make_pictures(index) for index in range(len(SIZES))]
@@ -59,19 +60,21 @@ def report(tmp_path_factory):
 
 
 def make_report(folder, pictures):
-    page = ReportPage(border=BORDER)
     results = []
     for name, shown in zip(NAMES, pictures, strict=False):
-        images = [shown.sr, *([] if shown.bicubic is None else [shown.bicubic])]
-        figures = [evaluation.score(sr, shown.hr, scale=2, protocol="aim") for sr in images]
-        results.append(ImageResult(name, *figures))
-        if shown.hr.shape[1] < TOO_LONG:
-            page.add(results[-1], shown)
+        scores = [
+            evaluation.score(shown[kind], shown["hr"], scale=2, protocol="aim")
+            for kind in shown
+            if kind != "hr"
+        ]
+        results.append(ImageResult(name, *scores))
+        if shown["hr"].shape[1] < TOO_LONG:
+            encoded = encode_pictures(shown, border=BORDER)
+            results[-1] = dataclasses.replace(results[-1], pictures=encoded)
             continue
         with pytest.raises(ImageError, match="too large for JPEG"):
-            page.add(results[-1], shown)
-    results = tuple(results)
-    return page.write(folder, Evaluation("a <i>net</i>", Protocol.AIM, 2, BORDER, results, 4))
+            encode_pictures(shown, border=BORDER)
+    return write_report(folder, Evaluation("a <i>net</i>", Protocol.AIM, 2, BORDER, results, 4))
 
 
 def data_of(path):
@@ -109,22 +112,22 @@ def test_content(report):
 
 
 def test_identical_images(tmp_path):
-    hr = PICTURES[0].hr
-    data = data_of(make_report(tmp_path, [Pictures(hr, hr)]))
+    hr = PICTURES[0]["hr"]
+    data = data_of(make_report(tmp_path, [{"sr": hr, "hr": hr}]))
     assert data["means"]["mean"]["psnr_rgb"] == "inf"
     assert list(data["images"][0]["images"]) == ["sr", "hr"]
 
 
 def test_beyond_webp(tmp_path):
     hr = np.zeros((30, 16400, 3), np.uint8)
-    data = data_of(make_report(tmp_path, [Pictures(hr, hr)]))
+    data = data_of(make_report(tmp_path, [{"sr": hr, "hr": hr}]))
     assert data["images"][0]["images"]["sr"].startswith("data:image/jpeg;")
 
 
 @pytest.mark.parametrize("others", [0, 2])
 def test_pictures_too_large_for_a_page(open_page, tmp_path, others):
     too_long = np.zeros((30, TOO_LONG, 3), np.uint8)
-    path = make_report(tmp_path, [Pictures(too_long, too_long, too_long), *PICTURES[1 : 1 + others]])
+    path = make_report(tmp_path, [dict.fromkeys(KINDS, too_long), *PICTURES[1 : 1 + others]])
     assert ["images" in image for image in data_of(path)["images"]] == [False] + [True] * others
     page = open_page(path)
     names = "[...document.querySelectorAll('#scores tbody th')].map((cell) => cell.textContent)"
@@ -201,7 +204,7 @@ def expect_zooms(page, index, top, left, size):
     shown = zooms(page)
     assert set(shown) == set(KINDS)
     for kind in KINDS:
-        expected = getattr(PICTURES[index], kind)[top : top + size, left : left + size]
+        expected = PICTURES[index][kind][top : top + size, left : left + size]
         np.testing.assert_array_equal(shown[kind], expected)
 
 
@@ -223,7 +226,7 @@ def test_zooms_start_at_the_worst_region(open_page):
     page = open_page()
     for index, shown in enumerate(PICTURES):
         choose(page, index)
-        expect_zooms(page, index, *loop_worst_region(shown.sr, shown.hr, 64, BORDER))
+        expect_zooms(page, index, *loop_worst_region(shown["sr"], shown["hr"], 64, BORDER))
         assert "(worst)" in page.evaluate("document.getElementById('position').textContent")
         assert style(page, "#zooms canvas", "imageRendering") == "pixelated"
 
@@ -231,12 +234,12 @@ def test_zooms_start_at_the_worst_region(open_page):
 def test_region_is_marked_where_it_is(open_page):
     page = open_page()
     shown = PICTURES[0]
-    top, left, size = loop_worst_region(shown.sr, shown.hr, 64, BORDER)
+    top, left, size = loop_worst_region(shown["sr"], shown["hr"], 64, BORDER)
     box, stage = (
         page.evaluate(f"(({{x, y, width}}) => [x, y, width])({selector}.getBoundingClientRect())")
         for selector in ("document.getElementById('region')", "document.getElementById('stage')")
     )
-    scale = stage[2] / shown.hr.shape[1]
+    scale = stage[2] / shown["hr"].shape[1]
     np.testing.assert_allclose(
         [(box[0] - stage[0]) / scale, (box[1] - stage[1]) / scale, box[2] / scale],
         [left, top, size],
@@ -261,7 +264,7 @@ def test_clicks_and_taps_move_all_zooms(open_page, is_touch):
     press("#worst")
     page.wait_for("isAtWorst()")
     shown = PICTURES[0]
-    expect_zooms(page, 0, *loop_worst_region(shown.sr, shown.hr, 64, BORDER))
+    expect_zooms(page, 0, *loop_worst_region(shown["sr"], shown["hr"], 64, BORDER))
 
 
 def test_mouse_drags_the_region_and_the_divider(open_page):
@@ -366,7 +369,7 @@ def test_table_is_sorted_by_its_headings(open_page):
         )
 
     figures = {
-        name: evaluation.score(shown.sr, shown.hr, scale=2, protocol="aim").psnr_y
+        name: evaluation.score(shown["sr"], shown["hr"], scale=2, protocol="aim").psnr_y
         for name, shown in zip(NAMES, PICTURES, strict=True)
     }
     ascending = sorted(NAMES, key=figures.__getitem__)
@@ -389,7 +392,10 @@ def test_figures(open_page):
     page = open_page()
     text = page.evaluate("document.querySelector('#scores tfoot').innerText")
     scores = [
-        [evaluation.score(image, shown.hr, scale=2, protocol="aim") for image in (shown.sr, shown.bicubic)]
+        [
+            evaluation.score(image, shown["hr"], scale=2, protocol="aim")
+            for image in (shown["sr"], shown["bicubic"])
+        ]
         for shown in PICTURES
     ]
     mean, bicubic = (evaluation.mean_scores([pair[i] for pair in scores]) for i in (0, 1))
@@ -401,8 +407,8 @@ def test_figures(open_page):
 
 
 def test_identical_images_without_lr(open_page, tmp_path):
-    hr = [shown.hr for shown in PICTURES]
-    path = make_report(tmp_path, [Pictures(hr[0], hr[0]), Pictures(PICTURES[1].sr, hr[1])])
+    hr = [shown["hr"] for shown in PICTURES]
+    path = make_report(tmp_path, [{"sr": hr[0], "hr": hr[0]}, {"sr": PICTURES[1]["sr"], "hr": hr[1]}])
     page = open_page(path)
     page.click("#scores thead th:nth-child(2) button")
     figures = (

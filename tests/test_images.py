@@ -19,6 +19,8 @@ from realsr_jax import images
 from realsr_jax.images import decoding as _image_decode
 from realsr_jax.images import encoding as _image_encode
 from realsr_jax.images import photo as photo_module
+from realsr_jax.images.photo_jobs import plan_jobs
+from realsr_jax.system.errors import UsageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 LOSSLESS = ("PNG", "TIFF", "BMP")
@@ -52,14 +54,7 @@ def all_samples(photo):
 
 
 def make_photo(samples, *, format="PNG", **metadata):
-    channels = samples.shape[-1]
-    return images.Photo(
-        rgb=np.broadcast_to(samples[..., : 3 if channels > 2 else 1], (*samples.shape[:2], 3)),
-        alpha=samples[..., -1] if channels in (2, 4) else None,
-        is_grey=channels < 3,
-        metadata=images.Metadata(**metadata),
-        format=format,
-    )
+    return images.Photo(samples, images.Metadata(**metadata), format)
 
 
 def png_chunk(name, data):
@@ -387,7 +382,9 @@ def test_metadata_is_kept(tmp_path, source, target, dtype):
     images.write_photo(dataclasses.replace(photo, format=source), tmp_path / "source")
     photo = images.read_photo(tmp_path / "source")
     assert photo.rgb.shape == (24, 16, 3)
-    photo = dataclasses.replace(photo, rgb=photo.rgb.astype(dtype) * (257 if dtype == np.uint16 else 1))
+    photo = dataclasses.replace(
+        photo, samples=photo.samples.astype(dtype) * (257 if dtype == np.uint16 else 1)
+    )
     result = images.make_result(np.full((48, 32, 3), 99.0, np.float32), None, photo, format=target)
     assert result.rgb.dtype == (dtype if target in ("PNG", "TIFF") else np.uint8)
     images.write_photo(result, tmp_path / "out")
@@ -646,7 +643,7 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch, error, place, exists):
     target = tmp_path / "out.png"
     if exists:
         target.write_bytes(b"old")
-    monkeypatch.setattr(*((photo_module, "encode") if place == "encode" else (os, "replace")), fail)
+    monkeypatch.setattr(*((_image_encode, "encode") if place == "encode" else (os, "replace")), fail)
     with pytest.raises(
         KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else images.ImageError
     ) as raised:
@@ -721,7 +718,7 @@ def test_random_damage_raises_nothing_else(tmp_path):
                 photo = read_bytes(tmp_path, bytes(damaged))
             except images.ImageError:
                 continue
-            images.write_photo(dataclasses.replace(photo, alpha=None, format="TIFF"), tmp_path / "out")
+            images.write_photo(dataclasses.replace(photo, samples=photo.rgb, format="TIFF"), tmp_path / "out")
 
 
 def test_unsupported_and_absurd(tmp_path):
@@ -745,7 +742,7 @@ def test_lack_of_memory_is_an_image_error(tmp_path, monkeypatch):
     def fail(data):
         raise MemoryError
 
-    monkeypatch.setattr(photo_module, "decode", fail)
+    monkeypatch.setattr(_image_decode, "decode", fail)
     with pytest.raises(images.ImageError, match="memory"):
         read_bytes(tmp_path, b"")
 
@@ -778,11 +775,14 @@ def test_find_photos(tmp_path):
         images.find_photos([tmp_path, tmp_path / "empty"])
 
 
-def test_format_of():
-    assert images.format_of("a/b.JPG") == "JPEG"
-    assert images.format_of("b.tif") == "TIFF"
-    with pytest.raises(images.ImageError, match="gif: the suffix must be one of"):
-        images.format_of("b.gif")
+def test_format_of_results(tmp_path):
+    source = tmp_path / "a.png"
+    source.write_bytes(b"")
+    for name, format in (("b.JPG", "JPEG"), ("b.tif", "TIFF")):
+        (job,) = plan_jobs([str(source)], tmp_path / name)
+        assert job.format == format
+    with pytest.raises(UsageError, match="gif: the suffix must be one of"):
+        plan_jobs([str(source)], tmp_path / "b.gif")
 
 
 # The module

@@ -32,6 +32,7 @@ from realsr_jax.weights import load_weights, save_weights
 
 @dataclasses.dataclass(unsafe_hash=True)
 class ToyConfig(ModelConfig):
+    scale: int = 2
     kernel_size: int = 3
 
 

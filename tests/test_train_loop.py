@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training")
     (folder / "photos").mkdir()
     for number in range(3):
-        photo = images.Photo(golden.photo(24, 28, number), None, False, images.Metadata(), "PNG")
+        photo = images.Photo(golden.photo(24, 28, number), images.Metadata(), "PNG")
         images.write_photo(photo, folder / "photos" / f"{number}.png")
     return folder
 

@@ -81,8 +81,8 @@ def test_five_steps_of_the_published_code_on_four_devices():
         losses.append(float(metrics["loss"]))
         one, _ = step_of_one(one, batch)
     _check(case, model, jax.device_get(state.params), losses)
-    # Five steps of Adam move a parameter by 5 learning rates at most, too little for losses and images to tell
-    # which gradients it took.
+    # Five steps of Adam move a parameter by about 5 learning rates, too little for losses and images to tell
+    # by which gradients.
     moved, apart = (
         np.concatenate(
             [np.ravel(np.asarray(x) - y) for x, y in zip(*map(jax.tree.leaves, trees), strict=True)]

@@ -156,7 +156,9 @@ def test_smooth_leaves_its_input_alone():
 
 
 def make_photo(rgb, alpha=None, *, is_grey=False, format="PNG"):
-    return Photo(rgb=rgb, alpha=alpha, is_grey=is_grey, metadata=Metadata(dpi=(72.0, 72.0)), format=format)
+    colours = rgb[..., :1] if is_grey else rgb
+    samples = colours if alpha is None else np.dstack([colours, alpha])
+    return Photo(samples, Metadata(dpi=(72.0, 72.0)), format)
 
 
 def test_grey_stays_grey():

@@ -83,8 +83,9 @@ def test_every_limit_can_be_moved():
     assert judge(figures(shift=1.0), Limits(max_shift=1.1)).is_clean
     assert judge(figures(sharpness=0.7), Limits(min_sharpness=0.6)).is_clean
     assert not judge(figures(shift=0.3), Limits(max_shift=0.2)).is_clean
-    for name, default, text in Limits.described():
-        assert text
+    for limit in dataclasses.fields(Limits):
+        name = limit.name
+        assert limit.metadata["text"]
         strict = Limits(**{name: math.inf if name.startswith("min") else 0.0})
         if name not in ("max_similarity", "min_sharpness_x1"):
             changed = figures(
@@ -93,7 +94,7 @@ def test_every_limit_can_be_moved():
                 | {"ratio": 1.0001}
             )
             assert judge(changed, Limits()).is_clean
-            assert not judge(changed, strict).is_clean, (name, default)
+            assert not judge(changed, strict).is_clean, name
 
 
 def test_different_pictures_are_named_so_whatever_else_is_wrong():
@@ -185,31 +186,30 @@ def pair(folder, name):
 
 
 def known(path, pairs, scale):
-    with Journal(path, pairs, scale) as journal:
-        return set(journal.records)
+    return set(Journal(path, pairs, scale).records)
 
 
 def test_journal_goes_on_after_a_kill(tmp_path):
     pairs = [pair(tmp_path, name) for name in "abc"]
     first, second = record("a", uncertainty=math.nan), record("b")
-    with Journal(tmp_path / "j", pairs, 2) as journal:
-        journal.add(first)
-        journal.add(second)
+    journal = Journal(tmp_path / "j", pairs, 2)
+    journal.add(first)
+    journal.add(second)
     with (tmp_path / "j").open("a") as file:
         file.write('{"record": {"name": "c", "lr"')  # a kill in the middle of a line
-    with Journal(tmp_path / "j", pairs, 2) as again:
-        assert set(again.records) == {"a", "b"}
-        assert again.records["b"] == second
-        assert math.isnan(again.records["a"].figures.uncertainty)
-        again.add(record("c"))
+    again = Journal(tmp_path / "j", pairs, 2)
+    assert set(again.records) == {"a", "b"}
+    assert again.records["b"] == second
+    assert math.isnan(again.records["a"].figures.uncertainty)
+    again.add(record("c"))
     assert known(tmp_path / "j", pairs, 2) == {"a", "b", "c"}
 
 
 def test_journal_forgets_what_has_changed(tmp_path):
     pairs = [pair(tmp_path, name) for name in "ab"]
-    with Journal(tmp_path / "j", pairs, 2) as journal:
-        journal.add(record("a"))
-        journal.add(record("b"))
+    journal = Journal(tmp_path / "j", pairs, 2)
+    journal.add(record("a"))
+    journal.add(record("b"))
     (tmp_path / "ha").write_bytes(b"other")
     assert known(tmp_path / "j", pairs, 2) == {"b"}
     assert not known(tmp_path / "j", pairs, 3)

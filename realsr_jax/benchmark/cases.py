@@ -27,8 +27,6 @@ TASKS: tuple[Task, ...] = ("tile", "photo", "step")
 PRODUCTS = 8
 """Matrix products in a row, of which the device's peak is taken."""
 
-_FLIPS = 8
-
 _SIZES = {
     (True, True): (8192, 160, (1200, 1800), 32),
     (True, False): (8192, 160, (600, 900), 16),
@@ -163,7 +161,7 @@ def count_flops(case: Case) -> float:
         run = case.ensemble
         plans = [make_plan(*case.size, scale=case.scale, tiling=tiling) for tiling in run.tilings]
         pixels = sum(len(plan.tiles) * math.prod(plan.tile_shape) for plan in plans)
-        pixels *= _FLIPS if run.self_ensemble else 1
+        pixels *= 8 if run.self_ensemble else 1  # flips and transposes
     return pixels * _flops_per_pixel(case.model_config) * (3 if case.task == "step" else 1)
 
 

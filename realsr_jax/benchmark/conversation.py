@@ -89,11 +89,8 @@ def started(side: Side, label: str) -> Iterator[Callable[[str], dict[str, float]
                     return json.loads(answer)
             status = process.wait()
             errors.seek(0)
-            lines = errors.read().split("\n")
-            reason = next(
-                filter(None, map(str.strip, reversed(lines))), f"exit status {status}; out of memory?"
-            )
-            raise SideError(side, f"{side.name}: {label}: {reason}")
+            said = errors.read().strip() or f"exit status {status}; out of memory?"
+            raise SideError(side, f"{side.name}: {label}: {said.splitlines()[-1].strip()}")
 
         try:
             yield ask
@@ -103,7 +100,7 @@ def started(side: Side, label: str) -> Iterator[Callable[[str], dict[str, float]
 
 def read_case(fields: dict[str, Any]) -> Case:
     """Returns the case that `dataclasses.asdict` and JSON made fields of."""
-    return Case(**fields | {"size": tuple(fields["size"])})
+    return dataclasses.replace(Case(**fields), size=tuple(fields["size"]))
 
 
 def serve(

@@ -75,7 +75,7 @@ def run_case(
     np.savez(folder / INPUTS, allow_pickle=False, **make_inputs(case, photo))
     np.savez(folder / WEIGHTS, allow_pickle=False, **(make_weights(config) if config else {}))
     told = dataclasses.replace(case, fields=dataclasses.asdict(config) if config else {})
-    opening = {"case": dataclasses.asdict(told), "folder": str(folder)}
+    opening: dict[str, Any] = {"case": dataclasses.asdict(told), "folder": str(folder)}
     with contextlib.ExitStack() as stack:
         asks = [stack.enter_context(started(side, case.label)) for side in sides]
         for ask, side in zip(asks, sides, strict=True):
@@ -87,10 +87,10 @@ def run_case(
     for i, side in enumerate(sides):
         first, *others = (times[i] for times in rounds)
         median = statistics.median(others)
-        compared = compare(case, results[0], results[i]) if i and case.task != "product" else ()
-        timings[side.name] = Timing(
-            others, first, median, max(0.0, first - median), peaks[i], flops, *compared
-        )
+        is_compared = i > 0 and case.task != "product"
+        compared = compare(case, results[0], results[i]) if is_compared else (None, True)
+        seconds = others, first, median, max(0.0, first - median)
+        timings[side.name] = Timing(*seconds, peaks[i], flops, *compared)
     return timings
 
 

@@ -48,8 +48,7 @@ _HEADER: Final = """\
 _PEER_SIDES: Final = ("best", "published")
 
 
-def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
-    del argv
+def _define_flags(table: command.FlagTable) -> None:
     table.section("What runs")
     table.texts("networks", "NAMES", f"{', '.join(NETWORKS)}; by default all", list(NETWORKS))
     tasks = "tile, photo (with the network's published ensemble), step (training: L1, Adam); by default all"
@@ -86,18 +85,16 @@ def _main(values: flags.FlagValues) -> int:
     machine = _describe_machine({"gpu": device.device_kind} if on_gpu else {})
     say(f"{', '.join(machine.values())}; {dtype}; medians of {values.repeats} after a first run\n")
     document: dict[str, Any] = {"machine": machine, "dtype": dtype, "repeats": values.repeats, "cases": []}
-    is_good = True
-    for figures, is_case_good in _run_cases(cases, sides, photo, values.repeats):
+    for figures in _run_cases(cases, sides, photo, values.repeats):
         document["cases"].append(figures)
-        is_good = is_good and is_case_good
         if json_path is not None:
             write_atomically(json_path, json.dumps(document, indent=2, allow_nan=False) + "\n")
-    return 0 if is_good else 1
+    return 0 if all(figures["is_good"] for figures in document["cases"]) else 1
 
 
 def _some_of(values: flags.FlagValues, name: str, known: Sequence[str]) -> list[str]:
     """Returns what a flag lists, some of the known words."""
-    chosen = values[name].value
+    chosen: list[str] = values[name].value or []
     if not chosen or not set(chosen) <= set(known):
         expected = f"expected some of {', '.join(known)}, separated by commas"
         raise UsageError(f"--{name}={','.join(chosen)}: {expected}")
@@ -106,8 +103,8 @@ def _some_of(values: flags.FlagValues, name: str, known: Sequence[str]) -> list[
 
 def _find_sides(peer: str | None, names: Sequence[str] | None) -> list[Side]:
     """Returns the sides, ours first; says in a line how to get others where it runs alone."""
-    names = names or [OURS.name, *(_PEER_SIDES if peer else ())]
-    others = [name for name in names if name != OURS.name]
+    wanted = dict.fromkeys(names or [OURS.name, *(_PEER_SIDES if peer else ())])
+    others = [name for name in wanted if name != OURS.name]
     script = os.path.expanduser(peer or "")
     if peer and not os.path.isfile(script):
         raise UsageError(f"--peer={peer}: is not a file")
@@ -115,7 +112,7 @@ def _find_sides(peer: str | None, names: Sequence[str] | None) -> list[Side]:
         raise UsageError(f"--sides={','.join(others)}: needs --peer=FILE, the script that runs them")
     if not others:
         say(f"{OURS.name} runs alone; --peer=FILE names a script that runs other sides, such as PyTorch's")
-    return [OURS] * (OURS.name in names) + [Side(name, (sys.executable, script, name)) for name in others]
+    return [OURS] * (OURS.name in wanted) + [Side(name, (sys.executable, script, name)) for name in others]
 
 
 def _describe_machine(device: dict[str, str]) -> dict[str, str]:
@@ -130,8 +127,8 @@ def _describe_machine(device: dict[str, str]) -> dict[str, str]:
 
 def _run_cases(
     cases: Sequence[Case], sides: Sequence[Side], photo: np.ndarray, repeats: int
-) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Prints the table row by row; yields what the JSON file says of each case, and whether all is well."""
+) -> Iterator[dict[str, Any]]:
+    """Prints the table row by row; yields what the JSON file says of each case."""
     peak = 0.0
     say(_HEADER)
     with tempfile.TemporaryDirectory(prefix="realsr-benchmark-") as folder:
@@ -151,7 +148,7 @@ def _run_cases(
                     complain("realsr-benchmark", f"{case.label}: {name} gives another result")
             is_good = len(timings) == len(sides) and all(timing.is_same for timing in timings.values())
             figures = {name: timing.as_json() for name, timing in timings.items()}
-            yield {"case": case.label, **dataclasses.asdict(case), "sides": figures}, is_good
+            yield {"case": case.label, **dataclasses.asdict(case), "sides": figures, "is_good": is_good}
 
 
 def _cells(case: Case, name: str, timing: Timing, ours: Timing | None, peak: float) -> list[str]:

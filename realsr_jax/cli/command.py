@@ -24,10 +24,12 @@ class FlagTable:
     """Defines a command's flags; ``--help`` prints them in this order, in sections.
 
     Attributes:
+        argv: the command line, program name first, for flags that depend on it.
         values: where absl keeps what was given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, argv: Sequence[str] = ("",)) -> None:
+        self.argv = argv
         self.values = flags.FlagValues()
         self._lines: list[str] = []
 
@@ -39,7 +41,9 @@ class FlagTable:
         """Adds a paragraph to the help."""
         self._lines += textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")
 
-    def text(self, name: str, shown: str, help_text: str, default: str | None = None, short: str = "") -> None:
+    def text(
+        self, name: str, shown: str, help_text: str, default: str | None = None, short: str = ""
+    ) -> None:
         """Defines a flag that takes a text, shown as ``--name=shown``."""
         flags.DEFINE_string(name, default, help_text, short_name=short or None, flag_values=self.values)
         self.describe(f"--{name}={shown}", help_text, short)
@@ -62,17 +66,20 @@ class FlagTable:
         self.describe(f"--{name}=NAME", help_text)
 
     def whole(
-        self, name: str, help_text: str, default: int | None = None, least: int | None = None, most: int | None = None
+        self,
+        name: str,
+        help_text: str,
+        default: int | None = None,
+        least: int | None = None,
+        most: int | None = None,
     ) -> None:
         """Defines a flag that takes a whole number."""
         flags.DEFINE_integer(name, default, help_text, least, most, flag_values=self.values)
         self.describe(f"--{name}=N", help_text)
 
-    def number(
-        self, name: str, help_text: str, default: float | None = None, least: float | None = None, most: float | None = None
-    ) -> None:
+    def number(self, name: str, help_text: str, default: float | None = None) -> None:
         """Defines a flag that takes a number."""
-        flags.DEFINE_float(name, default, help_text, least, most, flag_values=self.values)
+        flags.DEFINE_float(name, default, help_text, flag_values=self.values)
         self.describe(f"--{name}=X", help_text)
 
     def describe(self, form: str, help_text: str, short: str = "") -> None:
@@ -90,7 +97,7 @@ class FlagTable:
 def run(
     name: str,
     description: str | None,
-    define_flags: Callable[[FlagTable, Sequence[str]], None],
+    define_flags: Callable[[FlagTable], None],
     main: Callable[[flags.FlagValues], int],
     argv: Sequence[str] | None,
 ) -> int:
@@ -99,76 +106,64 @@ def run(
     Args:
         name: the command's, for error messages.
         description: what ``--help`` prints above the flags.
-        define_flags: defines the command's flags; also gets the command line.
+        define_flags: defines the command's flags.
         main: the command; returns its exit status.
         argv: the command line, program name first; None for this process's own, which Ctrl-C then ends.
 
     Returns:
         0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
     """
-    status = _run(name, description or "", define_flags, main, list(sys.argv if argv is None else argv))
-    if status == 130 and argv is None:
-        # Shells stop a loop only if its command ends by the signal itself. Besides, XLA crashes at a regular
-        # exit while a device is still computing.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-    return status
-
-
-def _run(
-    name: str,
-    description: str,
-    define_flags: Callable[[FlagTable, Sequence[str]], None],
-    main: Callable[[flags.FlagValues], int],
-    argv: list[str],
-) -> int:
-    debug = any(re.fullmatch(r"--?debug(=true)?", arg) for arg in argv[1:]) or bool(os.environ.get("REALSR_DEBUG"))
+    args = list(sys.argv if argv is None else argv)
     try:
-        table = FlagTable()
-        wants_help = any(arg in ("-h", "-help", "--help", "--helpfull", "--helpshort") for arg in argv[1:])
-        define_flags(table, argv[:1] if wants_help else argv)
-        table.section("Trouble")
-        table.switch("debug", "show the traceback of an error, as REALSR_DEBUG=1 does for all commands")
-        if wants_help:
-            say(f"{description.strip()}\n\n{table.help()}")
-            return 0
-        extra = table.values(argv)[1:]
-        if extra:
-            raise flags.Error(
-                f"unexpected argument {extra[0]!r}; commas, not spaces, separate a flag's values"
-            )
-        return main(table.values)
+        values = _parse(args, description or "", define_flags)
+        return 0 if values is None else main(values)
     except KeyboardInterrupt:
         complain(name, "interrupted")
+        if argv is None:
+            # Shells stop a loop only if its command ends by the signal itself. Besides, XLA crashes at a
+            # regular exit while a device is still computing.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
         return 130
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, OSError, RuntimeError, flags.Error) as error:
-        if debug:
+        if os.environ.get("REALSR_DEBUG") or any(re.fullmatch(r"--?debug(=true)?", arg) for arg in args[1:]):
             traceback.print_exc()
         return _explain(name, error)
+
+
+def _parse(
+    argv: list[str], description: str, define_flags: Callable[[FlagTable], None]
+) -> flags.FlagValues | None:
+    """Returns what a command line says, or None if it asks for help, which this prints."""
+    wants_help = any(arg in ("-h", "-help", "--help", "--helpfull", "--helpshort") for arg in argv[1:])
+    table = FlagTable(argv[:1] if wants_help else argv)
+    define_flags(table)
+    table.section("Trouble")
+    table.switch("debug", "show the traceback of an error, as REALSR_DEBUG=1 does for all commands")
+    if wants_help:
+        say(f"{description.strip()}\n\n{table.help()}")
+        return None
+    extra = table.values(argv)[1:]
+    if extra:
+        raise flags.Error(f"unexpected argument {extra[0]!r}; commas, not spaces, separate a flag's values")
+    return table.values
 
 
 def _explain(name: str, error: Exception) -> int:
     """Prints a line on an error; returns the exit status that goes with it."""
     if isinstance(error, flags.Error):
-        complain(name, f"{_reworded(error)} (see {name} --help)")
-        return 2
-    if isinstance(error, ValueError):  # what the library refuses, it explains
+        reason = re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error))
+        complain(name, f"{' '.join(reason.split())} (see {name} --help)")
+    elif isinstance(error, ValueError):  # what the library refuses, it explains
         complain(name, str(error))
-        return 2 if isinstance(error, UsageError) else 1
-    if isinstance(error, OSError):
+    elif isinstance(error, OSError):
         complain(name, f"{error.filename or 'input/output'}: {error.strerror or error}")
     else:  # such as JAX's, when a device cannot be used
         complain(name, first_line(error))
-    return 1
-
-
-def _reworded(error: flags.Error) -> str:
-    """Says in one line of plain words what absl means."""
-    reason = re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error))
-    return " ".join(reason.split())
+    return 2 if isinstance(error, flags.Error | UsageError) else 1
 
 
 def output_file(values: flags.FlagValues, name: str) -> Path | None:

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 _NAME = "realsr-evaluate"
 
 
-def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
-    del argv
+def _define_flags(table: command.FlagTable) -> None:
     table.section(
         "Files (files and folders, comma-separated; matched by name, less endings such as _HR, _LR, _SR, x2)"
     )
@@ -79,17 +78,18 @@ def _main(values: flags.FlagValues) -> int:
         complain(_NAME, problem)
     upscale, interpolate = _load(config, plan, values.tile_batch) if "lr" in inputs else (None, None)
 
-    from realsr_jax.evaluate.report_page import ReportPage
+    from realsr_jax.evaluate.report_page import write_report
     from realsr_jax.evaluate.scoring import score_pairs
 
-    page = None if report is None else ReportPage(border=plan.border)
-    done, problems = score_pairs(pairs, plan, upscale=upscale, interpolate=interpolate, page=page)
+    done, problems = score_pairs(
+        pairs, plan, upscale=upscale, interpolate=interpolate, with_pictures=report is not None
+    )
     problems = [*left_over, *problems]
     if json_path is not None:
         document = done.as_json() | {"problems": problems}
         write_atomically(json_path, json.dumps(document, indent=2, allow_nan=False) + "\n")
-    if page is not None and report is not None and done.results:
-        say(f"report: {page.write(report, done)}")
+    if report is not None and done.results:
+        say(f"report: {write_report(report, done)}")
     return 1 if problems else 0
 
 
@@ -146,21 +146,16 @@ def _load(
     """Returns what makes SR of LR, if there is a network, and what interpolates."""
     with ended_by_interrupt(_NAME):
         start_jax()
-        from realsr_jax.upscale.photo_upscaling import (
-            BicubicUpscaler,
-            load_inference,
-            make_smoothing,
-            upscale_photo,
-        )
+        from realsr_jax.upscale import photo_upscaling as upscaling
 
         assert plan.scale is not None
-        interpolate = functools.partial(upscale_photo, upscaler=BicubicUpscaler(plan.scale), format="PNG")
+        upscale = functools.partial(upscaling.upscale_photo, format="PNG")
+        interpolate = functools.partial(upscale, upscaler=upscaling.BicubicUpscaler(plan.scale))
         if config is None:
             return None, interpolate
-        upscaler = load_inference(config, tile_batch=tile_batch)
-    return functools.partial(
-        upscale_photo, upscaler=upscaler, format="PNG", smoothing=make_smoothing(config)
-    ), interpolate
+        upscaler = upscaling.load_inference(config, tile_batch=tile_batch)
+        smoothing = upscaling.make_smoothing(config)
+    return functools.partial(upscale, upscaler=upscaler, smoothing=smoothing), interpolate
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -39,8 +39,7 @@ _DATASET_FLAGS: Final = ("manual_dir", "data_dir")
 _LR_FLAGS: Final = ("hr", "lr", "border", "skip_existing")
 
 
-def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
-    del argv
+def _define_flags(table: command.FlagTable) -> None:
     table.section("Data sets")
     table.text("dataset", "NAME", "one of those above")
     table.text(
@@ -90,7 +89,7 @@ def _main(values: flags.FlagValues) -> int:
 
 def _prepare(values: flags.FlagValues) -> int:
     """Builds a data set."""
-    from realsr_jax.data.tfds_names import TFDS_NAMES
+    from realsr_jax.data.published_sets import TFDS_NAMES
 
     if values.dataset not in TFDS_NAMES:
         guess = did_you_mean(values.dataset, TFDS_NAMES)
@@ -98,7 +97,7 @@ def _prepare(values: flags.FlagValues) -> int:
     manual_dir = _folder(values, "manual_dir")
     command.output_folder(values, "data_dir")
 
-    from realsr_jax.data.tfds_preparation import prepare_dataset
+    from realsr_jax.data.tfds_builders import prepare_dataset
 
     report = functools.partial(complain, _NAME)
     with Progress("checking", "pairs") as progress:

@@ -1,7 +1,7 @@
-"""realsr-train: trains a network on all devices; started again with the same directory, it continues.
+r"""realsr-train: trains a network on all devices; started again with the same directory, it continues.
 
   realsr-train --config=oaddet_aim --workdir=runs/oaddet_aim
-  realsr-train --config=default_x2 --workdir=runs/mine "--config.train[0].hr=photos/" \\
+  realsr-train --config=default_x2 --workdir=runs/mine "--config.train[0].hr=photos/" \
       --config.valid.hr=photos_valid/
   realsr-train --config=my_run.py --workdir=runs/my_run --config.start_from=weights/oaddet
 
@@ -15,9 +15,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, cast, get_args
 
 from absl import flags
 
@@ -29,7 +30,7 @@ from realsr_jax.system.terminal import say
 from realsr_jax.train.run_config import describe, without_folders
 from realsr_jax.train.train_config import TrainConfig
 
-_PROCESSES: Final = ("coordinator", "num_processes", "process_id")
+_NO_CONFIG: Final = "--config is missing: name a bundled configuration, such as default_x2, or a Python file"
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(TrainConfig))
 
@@ -37,14 +38,14 @@ _IN_FLAGS: Final = (int, float, str, bool, tuple[int, ...])
 """Types of the fields that a flag can override."""
 
 
-def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
+def _define_flags(table: command.FlagTable) -> None:
     table.section("Run")
-    _define_config(table, argv)
+    _define_config(table)
     table.text(
         "workdir",
         "DIR",
-        "what the run leaves: weights in DIR/best (of the highest score) and DIR/latest, checkpoints, log.jsonl, "
-        "curves.png, tensorboard; DIR serves as --weights of the other commands",
+        "what the run leaves: weights in DIR/best (of the highest score) and DIR/latest, checkpoints, "
+        "log.jsonl, curves.png, tensorboard; DIR serves as --weights of the other commands",
     )
     table.switch(
         "show", "print the configuration, with its overrides, and the steps of the whole run, and stop"
@@ -59,7 +60,7 @@ def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
     table.whole("process_id", "which this is, from 0", least=0)
 
 
-def _define_config(table: command.FlagTable, argv: Sequence[str]) -> None:
+def _define_config(table: command.FlagTable) -> None:
     """Defines --config and the overrides of its fields that the command line holds."""
     from ml_collections import config_flags
 
@@ -69,25 +70,19 @@ def _define_config(table: command.FlagTable, argv: Sequence[str]) -> None:
         "overrides a field, such as --config.schedule.learning_rate=5e-5; --show lists them. "
         "--config.valid=none trains without evaluation",
     )
-    for arg in argv[1:]:
+    args = table.argv[1:]
+    for arg in args:
         if re.match(rf"--?({'|'.join(_FIELDS)})(=|$)", arg):
             raise UsageError(f"{arg}: is a field of the configuration, write --config.{arg.lstrip('-')}")
-    if argv[1:] and not any(re.match(r"--?config(=|$)", arg) for arg in argv[1:]):
-        _miss_config()
-    without_valid = [arg for arg in argv if not re.match(r"--?config\.valid(=|$)", arg)]
+    if args and not any(re.match(r"--?config(=|$)", arg) for arg in args):
+        raise UsageError(_NO_CONFIG)
+    overrides = [arg for arg in args if re.match(r"--?(no)?config\.", arg)]
     config_flags.DEFINE_config_dataclass(
         "config",
         TrainConfig(),
         flag_values=table.values,
-        sys_argv=without_valid,
-        parse_fn=partial(_load, overrides=[arg for arg in argv[1:] if re.match(r"--?(no)?config\.", arg)]),
-    )
-    flags.DEFINE_string("config.valid", None, "Only 'none'.", flag_values=table.values)
-
-
-def _miss_config() -> None:
-    raise UsageError(
-        "--config is missing: name a bundled configuration, such as default_x2, or a Python file"
+        sys_argv=list(table.argv),
+        parse_fn=partial(_load, overrides=overrides),
     )
 
 
@@ -107,80 +102,62 @@ def _load(name: str, overrides: Sequence[str]) -> TrainConfig:
 def _check_override(config: TrainConfig, arg: str) -> None:
     """Raises UsageError, in plain words, for an override of what the configuration does not have."""
     flag, _, value = arg.partition("=")
-    if re.fullmatch(r"--?config\.valid", flag):
-        if value.lower() != "none" and arg != flag:
-            raise UsageError(
-                f"{arg}: expected 'none'; override single fields, such as --config.valid.hr, or name other "
-                "data in a configuration file"
-            )
-        return
-    target: Any = config
-    kind: Any = TrainConfig
-    reached = "--config"
+    target, kind, reached = config, None, "--config"
     for step in re.findall(r"\[[^\]]*\]|[^.\[]+", flag.partition("config.")[2]):
-        if step.startswith("["):
-            count = len(target) if isinstance(target, tuple) else 0
-            if step[1:-1] not in map(str, range(count)):
-                raise UsageError(f"{arg}: {reached} has {count or 'no'} entries, counted from 0")
-            target, kind = target[int(step[1:-1])], None
-            reached += step
-        else:
-            fields = _fields_of(target)
-            if step not in fields:
-                guess = did_you_mean(f"{reached}.{step}", [f"{reached}.{name}" for name in fields])
-                raise UsageError(f"{arg}: {guess}{reached} {_described(target)}")
-            target, kind = getattr(target, step), fields[step]
-            reached += f".{step}"
+        inside = _inside(target)
+        if step not in inside:
+            guess = did_you_mean(f"{reached}.{step}", [f"{reached}.{name}" for name in inside])
+            raise UsageError(f"{arg}: {guess}{reached} is {_described(target, inside)}")
+        target, kind = inside[step]
+        reached += step if step.startswith("[") else f".{step}"
+    choices = "a configuration file"
+    if type(None) in get_args(kind):
+        if value.lower() == "none":
+            return
+        choices = "a configuration file, or 'none'"
     if kind not in _IN_FLAGS:
-        raise UsageError(
-            f"{arg}: {reached} is {_shown(target)}; override its fields, or choose another in a "
-            "configuration file"
-        )
+        what = _described(target, {})
+        raise UsageError(f"{arg}: {reached} is {what}; override its fields, or choose another in {choices}")
 
 
-def _fields_of(target: Any) -> dict[str, Any]:
-    """Returns the types of a configuration's fields by their names; none of something else."""
+def _inside(target: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns what a configuration consists of, by the names that overrides use, with the fields' types."""
+    if isinstance(target, tuple):
+        return {f"[{index}]": (entry, None) for index, entry in enumerate(target)}
     if not dataclasses.is_dataclass(target):
         return {}
-    return {field.name: field.type for field in dataclasses.fields(target)}
+    return {field.name: (getattr(target, field.name), field.type) for field in dataclasses.fields(target)}
 
 
-def _shown(target: Any) -> str:
-    return type(target).__name__ if dataclasses.is_dataclass(target) else repr(target)
-
-
-def _described(target: Any) -> str:
+def _described(target: Any, inside: Collection[str]) -> str:
     """Says what an override met instead of the field that it names."""
     if isinstance(target, tuple):
-        return f"is a list of {len(target)}, whose entries are [0], [1] and so on"
-    fields = _fields_of(target)
-    return f"is {_shown(target)}" + (f", which has the fields {', '.join(fields)}" if fields else "")
+        return f"a list of {len(target)}, whose entries are {', '.join(inside)}"
+    name = type(target).__name__ if dataclasses.is_dataclass(target) else repr(target)
+    return f"{name}, which has the fields {', '.join(inside)}" if inside else name
 
 
 def _main(values: flags.FlagValues, argv: Sequence[str]) -> int:
     if not values["config"].present:
-        _miss_config()
+        raise UsageError(_NO_CONFIG)
     config = values.config
-    if values["config.valid"].value is not None:
-        config.valid = None
     if values.show:
         return _show(config)
     command.required(values, workdir="name a directory for the run")
     workdir, profile = (command.output_folder(values, name) for name in ("workdir", "profile"))
-    assert workdir is not None
     try:
         config.validate()
     except (ValueError, TypeError, AttributeError) as error:
         raise UsageError(str(error)) from error
+    told = [without_folders(arg) for arg in argv[1:] if re.match(r"--?(no)?(config\b|workdir)", arg)]
     # Until the first step; then `train` notes the signal.
     with ended_by_interrupt("realsr-train"), _joined(values):
         start_jax()
 
         from realsr_jax.train.loop import train
 
-        told = [without_folders(arg) for arg in argv[1:] if re.match(r"--?(no)?(config\b|workdir)", arg)]
         typed = shlex.join(["realsr-train", *told])
-        result = train(config, workdir, say=say, command=typed, profile=profile)
+        result = train(config, cast(Path, workdir), say=say, command=typed, profile=profile)
     return 0 if result.is_complete else 3
 
 
@@ -195,8 +172,8 @@ def _show(config: TrainConfig) -> int:
 
 def _joined(values: flags.FlagValues) -> contextlib.AbstractContextManager[None]:
     """Joins the other processes of the run, if there are any."""
-    place = [values[name].value for name in _PROCESSES]
-    if any(value is not None for value in place) and None in place:
+    place = [values[name].value for name in ("coordinator", "num_processes", "process_id")]
+    if None in place and place.count(None) < len(place):
         raise UsageError("--coordinator, --num_processes and --process_id must be given together")
     if None in place and not values.distributed:
         return contextlib.nullcontext()

@@ -22,8 +22,7 @@ from realsr_jax.system.jax_startup import profiled
 _FORMATS: Final = ("bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 
 
-def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
-    del argv
+def _define_flags(table: command.FlagTable) -> None:
     table.section("Files")
     table.texts(
         "input",

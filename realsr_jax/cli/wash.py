@@ -7,12 +7,13 @@
 Exit status: 0 if all went well, 1 if a file is broken or has no partner, 2 if the command line is wrong.
 """
 
+import dataclasses
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags
 
@@ -20,17 +21,16 @@ from realsr_jax.cli import command
 from realsr_jax.system.errors import UsageError
 from realsr_jax.system.processes import count_cores, in_processes
 from realsr_jax.system.terminal import Progress, complain, say
-from realsr_jax.wash.verdict import CORRECTABLE, Limits, Verdict, judge_all
-
-if TYPE_CHECKING:
-    from realsr_jax.wash.journal import Record
+from realsr_jax.wash.journal import Journal, Record
+from realsr_jax.wash.tables import choose_shown, summarise, write_results
+from realsr_jax.wash.verdict import Limits, Verdict, judge_all
 
 _NAME = "realsr-wash"
 _SHOWN = 60
+_Judged = tuple[Record, Verdict]
 
 
-def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
-    del argv
+def _define_flags(table: command.FlagTable) -> None:
     table.section("Files")
     table.text("lr", "PLACE", "LR images: a folder, or a pattern with one star")
     table.text(
@@ -63,16 +63,15 @@ def _define_flags(table: command.FlagTable, argv: Sequence[str]) -> None:
     table.note(
         "Lengths are in LR pixels. Figures that cannot be measured, as of a flat picture, count as bad."
     )
-    for name, default, text in Limits.described():
-        table.number(name, f"{text} ({default:g})", default)
+    for limit in dataclasses.fields(Limits):
+        table.number(limit.name, f"{limit.metadata['text']} ({limit.default:g})", limit.default)
 
 
 def _main(values: flags.FlagValues) -> int:
     command.required(values, lr="name LR images", hr="name HR images", output="name a folder for the results")
     if values.keep is not None and not values.keep > 0:  # not a number included
         raise UsageError(f"--keep={values.keep:g} keeps nothing; expected a share such as 0.975")
-    given: dict[str, Any] = {name: values[name].value for name, *_ in Limits.described()}
-    limits = Limits(**given)
+    limits = Limits(**{limit.name: values[limit.name].value for limit in dataclasses.fields(Limits)})
     output, align = (command.output_folder(values, name) for name in ("output", "align"))
     assert output is not None
     pairs, problems = _list_pairs(values.lr, values.hr)
@@ -80,73 +79,80 @@ def _main(values: flags.FlagValues) -> int:
         complain(_NAME, problem)
 
     from realsr_jax.wash.pair_files import commonest_scale
-    from realsr_jax.wash.tables import summarise, write_results
 
-    processes = values.workers or count_cores()
+    workers = values.workers or count_cores()
     scale = values.scale or commonest_scale(pairs)
     if scale is None:
         raise UsageError("no pair's HR is a whole number of times as large as its LR; pass --scale")
     if align is not None:
         _check_align(align, pairs)
     output.mkdir(parents=True, exist_ok=True)
-    records = _measure(pairs, scale, output / "journal.jsonl", processes)
+    records = _measure(pairs, scale, output / "journal.jsonl", workers)
     verdicts = judge_all(records, limits, keep=values.keep)
+    judged = list(zip(records, verdicts, strict=True))
     write_results(output, records, verdicts)
     unreadable = [record.problem for record in records if record.fault == "unreadable"]
     for problem in unreadable:
         complain(_NAME, problem)
     say("\n".join(summarise(verdicts)))
     if align is not None:
-        _align(records, verdicts, limits, scale, align, processes)
-    _write_sheet(records, verdicts, scale, output / "index.html", processes)
+        _align(judged, limits, scale, align, workers)
+    _write_sheet(judged, scale, output / "index.html", workers)
     say(f"lists, tables and page: {output}")
     return 1 if problems or unreadable else 0
 
 
-def _list_pairs(lr: str, hr: str) -> "tuple[list[Record], list[str]]":
+def _list_pairs(lr: str, hr: str) -> tuple[list[Record], list[str]]:
     """Matches the files; each pair gets the name by which a clean list can name it."""
     from realsr_jax.data.matching import find_keyed, match_pairs, name_of
-    from realsr_jax.wash.journal import Record
 
     hr_images = find_keyed(hr, "HR images")
     names = {image.path: name_of(image.key) for image in hr_images}
     matched, problems = match_pairs(find_keyed(lr, "LR images"), hr_images)
-    pairs = []
+    pairs: dict[str, Record] = {}
     for lr_path, hr_path in matched:
         key = names[hr_path]
         name = hr_path.name if name_of(hr_path.stem) == key else f"{key}{hr_path.suffix}"
         if name.splitlines() != [name.strip()] or name_of(Path(name).stem) != key or not name.isprintable():
             problems.append(f"{hr_path}: no list can hold this name; rename it")
+        elif name in pairs:
+            problems.append(f"{hr_path}: no list can tell it from {pairs[name].hr}; rename one")
         else:
-            pairs.append(Record(name, str(lr_path), str(hr_path)))
+            pairs[name] = Record(name, str(lr_path), str(hr_path))
     if not pairs:
         lr, hr = map(os.path.expanduser, (lr, hr))
         raise UsageError(f"--lr={lr} and --hr={hr}: no files of the same name")
-    return pairs, problems
+    return list(pairs.values()), problems
 
 
-def _measure(pairs: "Sequence[Record]", scale: int, path: Path, processes: int) -> "list[Record]":
+def _in_workers(
+    doing: str, task: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int, done: int = 0
+) -> Iterator[Any]:
+    """Yields what a task makes of each job, under a progress bar on which `done` others already count."""
+    with Progress(doing, "pairs") as progress:
+        made = in_processes(task, jobs, processes=workers)
+        yield from progress.each(made, len(jobs) + done, done=done)
+
+
+def _measure(pairs: Sequence[Record], scale: int, path: Path, workers: int) -> list[Record]:
     """Measures what the journal does not hold yet; returns all records in order."""
-    from realsr_jax.wash.journal import Journal
     from realsr_jax.wash.pair_files import measure_files
 
-    with Journal(path, pairs, scale) as journal, Progress("measuring", "pairs") as progress:
-        missing = [(pair, scale) for pair in pairs if pair.name not in journal.records]
-        started = time.monotonic()
-        measured = in_processes(measure_files, missing, processes=processes)
-        for record in progress.each(measured, len(pairs), done=len(pairs) - len(missing)):
-            journal.add(record)
-        seconds = time.monotonic() - started
-        if missing:
-            say(
-                f"scale {scale}: measured {len(missing)} pairs in {seconds:.0f} s "
-                f"({len(missing) / max(seconds, 1e-3):.2f} a second, {processes} processes)\n"
-            )
-        records = journal.records
-        return [records[pair.name] for pair in pairs]
+    journal = Journal(path, pairs, scale)
+    missing = [(pair, scale) for pair in pairs if pair.name not in journal.records]
+    started = time.monotonic()
+    for record in _in_workers("measuring", measure_files, missing, workers, len(pairs) - len(missing)):
+        journal.add(record)
+    seconds = max(time.monotonic() - started, 1e-3)
+    if missing:
+        say(
+            f"scale {scale}: measured {len(missing)} pairs in {seconds:.0f} s "
+            f"({len(missing) / seconds:.2f} a second, {workers} processes)\n"
+        )
+    return [journal.records[pair.name] for pair in pairs]
 
 
-def _check_align(folder: Path, pairs: "Sequence[Record]") -> None:
+def _check_align(folder: Path, pairs: Sequence[Record]) -> None:
     """Refuses to write among the pairs.
 
     Raises:
@@ -157,55 +163,34 @@ def _check_align(folder: Path, pairs: "Sequence[Record]") -> None:
         raise UsageError(f"--align={folder}: holds the pairs themselves; name another folder")
 
 
-def _align(
-    records: "Sequence[Record]",
-    verdicts: Sequence[Verdict],
-    limits: Limits,
-    scale: int,
-    folder: Path,
-    processes: int,
-) -> None:
-    """Writes corrected pairs, and removes what stands there of pairs that are now clean or beyond help."""
+def _align(judged: Sequence[_Judged], limits: Limits, scale: int, folder: Path, workers: int) -> None:
+    """Writes corrected pairs in place of an earlier run's, which may be clean or beyond help by now."""
     from realsr_jax.wash.pair_files import align_files, aligned_files
 
-    todo = []
     for side in ("LR", "HR"):
         (folder / side).mkdir(parents=True, exist_ok=True)
-    for record, verdict in zip(records, verdicts, strict=True):
-        if not verdict.is_clean and verdict.faults and verdict.faults <= CORRECTABLE:
-            todo.append((record, scale, verdict.faults, limits, folder))
-        else:
-            for path in aligned_files(record, folder):
-                path.unlink(missing_ok=True)
-    with Progress("aligning", "pairs") as progress:
-        aligned = progress.each(in_processes(align_files, todo, processes=processes), len(todo))
-        left_out = sorted(problem for problem in aligned if problem)
+    jobs = []
+    for record, verdict in judged:
+        for path in aligned_files(record, folder):
+            path.unlink(missing_ok=True)
+        if verdict.is_correctable:
+            jobs.append((record, scale, verdict.faults, limits, folder))
+    left_out = sorted(filter(None, _in_workers("aligning", align_files, jobs, workers)))
     for problem in left_out:
         complain(_NAME, problem)
-    say(f"\naligned {len(todo) - len(left_out)} of {len(todo)} pairs that only need that: {folder}")
+    say(f"\naligned {len(jobs) - len(left_out)} of {len(jobs)} pairs that only need that: {folder}")
 
 
-def _write_sheet(
-    records: "Sequence[Record]", verdicts: Sequence[Verdict], scale: int, path: Path, processes: int
-) -> None:
+def _write_sheet(judged: Sequence[_Judged], scale: int, path: Path, workers: int) -> None:
     """Writes the page of the worst pairs and those nearest to the limits."""
     from realsr_jax.wash.contact_sheet import write_sheet
     from realsr_jax.wash.pair_files import make_entry
-    from realsr_jax.wash.tables import choose_shown, pair_names
 
-    shown = [index for index in choose_shown(verdicts, _SHOWN) if records[index].fault != "unreadable"]
-    todo = [(records[index], scale, verdicts[index]) for index in shown]
-    with Progress("page", "pairs") as progress:
-        made = progress.each(in_processes(make_entry, todo, processes=processes), len(todo))
-        entries = [entry for entry in made if entry is not None]
-    entries.sort(key=lambda entry: (-entry.verdict.severity, entry.name))
-    write_sheet(
-        path,
-        entries,
-        clean=pair_names(records, verdicts, is_clean=True),
-        rejected=pair_names(records, verdicts, is_clean=False),
-        title=f"{len(records)} pairs of scale {scale}",
-    )
+    shown = [judged[index] for index in choose_shown([verdict for _, verdict in judged], _SHOWN)]
+    jobs = [(record, scale, verdict) for record, verdict in shown if record.fault != "unreadable"]
+    entries = list(filter(None, _in_workers("page", make_entry, jobs, workers)))
+    is_clean = {record.name: verdict.is_clean for record, verdict in judged}
+    write_sheet(path, entries, is_clean=is_clean, title=f"{len(judged)} pairs of scale {scale}")
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -68,8 +68,7 @@ def make_lr_image(paths: tuple[Path, Path], *, scale: int, border: str) -> LrRes
         photo = read_photo(source)
         hr = crop_to_multiple(photo.rgb_8_bit(), source, scale)
         lr = imresize(hr[..., :1] if photo.is_grey else hr, Fraction(1, scale), border=border)
-        rgb = np.broadcast_to(lr, (*lr.shape[:2], 3))
-        write_photo(Photo(rgb, None, photo.is_grey, photo.metadata, "PNG"), target)
+        write_photo(Photo(lr, photo.metadata, "PNG"), target)
     except ImageError as error:
         return LrResult(False, [in_one_line(error)])
     except MemoryError:

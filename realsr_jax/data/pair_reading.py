@@ -13,7 +13,7 @@ import numpy as np
 
 from realsr_jax.data.errors import DataError
 from realsr_jax.images import ImageError, read_photo
-from realsr_jax.images.sizes import check_pair_sizes
+from realsr_jax.images.photo import check_pair_sizes
 from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.system.errors import MEMORY_TEXT, in_one_line
 from realsr_jax.system.files import file_state
@@ -31,11 +31,13 @@ class UnreadPair:
         name: what messages call it, such as a file name; need not be unique.
         fingerprint: differs whenever what `load` returns may differ.
         load: reads LR and HR, whose sizes may be anything. Raises an exception that says what is wrong.
+        paths: the files that it reads, LR before HR, if it reads files.
     """
 
     name: str
     fingerprint: str
     load: Callable[[], PairImages]
+    paths: tuple[Path, ...] = ()
 
 
 def unread_pair(read: Callable[..., PairImages], *paths: Path, **options: Any) -> UnreadPair:
@@ -51,6 +53,7 @@ def unread_pair(read: Callable[..., PairImages], *paths: Path, **options: Any) -
         name=str(paths[-1]),
         fingerprint=repr((read.__name__, sorted(options.items()), states)),
         load=partial(read, *paths, **options),
+        paths=paths,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from realsr_jax.data import pair_reading
 from realsr_jax.data.errors import DataError
-from realsr_jax.data.matching import find_keyed, match_pairs
+from realsr_jax.data.matching import find_keyed, match_pairs, read_clean_list
 from realsr_jax.data.pair_reading import PairImages, UnreadPair, unread_pair
 from realsr_jax.system.errors import require
 
@@ -26,10 +26,20 @@ PUBLISHED_COUNTS: Final = {
 }
 """How many pairs each published set of files holds."""
 
+AIM_PAGE: Final = "https://github.com/HolmesShuan/AIM2020-Real-Super-Resolution"
+_AIM_IMAGES: Final = {
+    2: "https://1drv.ms/u/s!AtE0puUOX2nNgW9bGUzZtoRksxwP?e=dP5yMD",
+    3: "https://1drv.ms/u/s!AtE0puUOX2nNgXA8gJT6YRTBhY7x?e=edRCqz",
+    4: "https://1drv.ms/u/s!AtE0puUOX2nNgXHMsFe8G9MbbmQR?e=khQcNg",
+}
+_AIM_CLEAN_LISTS: Final = f"{AIM_PAGE}/tree/master/washed_dataset"
+DIV2K_PAGE: Final = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
+
 Listed = tuple[list[UnreadPair], list[str]]
 """The pairs of a source in a fixed order, and a line for each file that has no partner."""
 
 
+@dataclasses.dataclass
 class Source:
     """Base of all sources."""
 
@@ -48,6 +58,22 @@ class Source:
         """Returns how many pairs the published data set has, None where nothing is published."""
         del scale
         return None
+
+    def published_names(self, scale: int) -> tuple[set[str], list[str]]:
+        """Returns the names of all images of a published data set.
+
+        Args:
+            scale: of the network.
+
+        Returns:
+            The names as `matching.name_of` shortens them, none if nobody published them, and a line on what
+            is wrong with the file that lists them, if anything is.
+        """
+        raise NotImplementedError
+
+    def folders(self, scale: int) -> dict[Path, str]:
+        """Returns where LR and HR images of a published data set belong, and how to get those missing there."""
+        raise NotImplementedError
 
 
 @dataclasses.dataclass
@@ -126,9 +152,9 @@ class Div2k(Source):
 
     def list_pairs(self, scale: int) -> Listed:
         """See `Source.list_pairs`."""
-        root, pairs, problems = Path(os.path.expanduser(self.root)), [], []
+        pairs, problems = [], []
         for number in range(self.first, self.last + 1):
-            paths = div2k_paths(root, scale, number)
+            paths = self._paths(scale, number)
             missing = [f"{path}: no such file" for path in paths if not path.is_file()]
             problems += missing
             if not missing:
@@ -144,6 +170,25 @@ class Div2k(Source):
     def published_count(self, scale: int) -> int | None:
         """See `Source.published_count`."""
         return self.last - self.first + 1
+
+    def published_names(self, scale: int) -> tuple[set[str], list[str]]:
+        """See `Source.published_names`."""
+        return {f"{number:04}" for number in range(self.first, self.last + 1)}, []
+
+    def folders(self, scale: int) -> dict[Path, str]:
+        """See `Source.folders`."""
+        lr, hr = self._paths(scale, self.first)
+        archive = f"its images are in {DIV2K_PAGE}{_published_prefix(self.first)}"
+        return {lr.parent: f"{archive}LR_bicubic_X{scale}.zip", hr.parent: f"{archive}HR.zip"}
+
+    def _paths(self, scale: int, number: int) -> tuple[Path, Path]:
+        """Returns where the LR and the HR image of a number are, as published where no folder of HR images is."""
+        root, published = Path(os.path.expanduser(self.root)), _published_prefix(number)
+        places = [(base, prefix) for base in (root, root / "DIV2K") for prefix in ("", published)]
+        there = (place for place in places if (place[0] / f"{place[1]}HR").is_dir())
+        base, prefix = next(there, (root, published))
+        lr = base / f"{prefix}LR_bicubic" / f"X{scale}" / f"{number:04}x{scale}.png"
+        return lr, base / f"{prefix}HR" / f"{number:04}.png"
 
 
 @dataclasses.dataclass
@@ -172,11 +217,8 @@ class Aim(Source):
     def list_pairs(self, scale: int) -> Listed:
         """See `Source.list_pairs`."""
         captured_scale = self.captured_scale or scale
-        root = Path(os.path.expanduser(self.root))
-        if not (root / f"X{captured_scale}").is_dir() and (root / "AIM").is_dir():
-            root /= "AIM"
-        folder = root / f"X{captured_scale}" / ("valid" if self.split == "valid" else "")
-        places = str(folder / "LR"), str(folder / "HR"), f"AIM's {{}} images of scale {captured_scale}"
+        what = f"AIM's {{}} images of scale {captured_scale} from {_AIM_IMAGES.get(captured_scale, AIM_PAGE)}"
+        places = *map(str, self.folders(scale)), what
         if captured_scale == scale:
             return _list_matched(self, *places, pair_reading.read_pair)
         scales = {"captured_scale": captured_scale, "scale": scale}
@@ -188,6 +230,28 @@ class Aim(Source):
             return None
         captured_scale = self.captured_scale or scale
         return PUBLISHED_COUNTS.get(f"aim_x{captured_scale}_clean" if self.clean_list else "aim")
+
+    def published_names(self, scale: int) -> tuple[set[str], list[str]]:
+        """See `Source.published_names`."""
+        count = self.published_count(scale) or 0
+        if not self.clean_list:
+            return {f"{number:06}" for number in range(count)}, []
+        try:
+            names = set(read_clean_list(self.clean_list))
+        except DataError as error:
+            return set(), [f"{error}; download it from {_AIM_CLEAN_LISTS}"]
+        wrong = f"{self.clean_list}: names {len(names):,} images, expected {count:,}"
+        return names, [f"{wrong}; download it again from {_AIM_CLEAN_LISTS}"] if len(names) != count else []
+
+    def folders(self, scale: int) -> dict[Path, str]:
+        """See `Source.folders`."""
+        captured_scale = self.captured_scale or scale
+        folder = find_place(self.root, "AIM", f"X{captured_scale}") / (
+            "valid" if self.split == "valid" else ""
+        )
+        images = _AIM_IMAGES.get(captured_scale, AIM_PAGE)
+        unpack = f"unpack the x{captured_scale} images from {images} there"
+        return {folder / "LR": unpack, folder / "HR": unpack}
 
 
 @dataclasses.dataclass
@@ -224,20 +288,13 @@ def _list_matched(
     return [unread_pair(read, *pair, **options) for pair in pairs], problems
 
 
-def div2k_paths(root: Path, scale: int, number: int) -> tuple[Path, Path]:
-    """Returns where an image of DIV2K is: in the layout of `Div2k` or as in the published archives.
+def find_place(root: str, parent: str, name: str) -> Path:
+    """Returns the path of something in a folder, or in its folder `parent` if it is only there."""
+    folder = Path(os.path.expanduser(root))
+    inner = folder / parent / name
+    return inner if inner.exists() and not (folder / name).exists() else folder / name
 
-    Args:
-        root: the folder, or the parent of a folder ``DIV2K``.
-        scale: of the LR image.
-        number: of the image, 1 to 900.
 
-    Returns:
-        The LR and the HR path, as published where there is no folder of HR images.
-    """
-    published = "DIV2K_train_" if number <= 800 else "DIV2K_valid_"
-    places = [(base, prefix) for base in (root, root / "DIV2K") for prefix in ("", published)]
-    there = (place for place in places if (place[0] / f"{place[1]}HR").is_dir())
-    base, prefix = next(there, (root, published))
-    lr = base / f"{prefix}LR_bicubic" / f"X{scale}" / f"{number:04}x{scale}.png"
-    return lr, base / f"{prefix}HR" / f"{number:04}.png"
+def _published_prefix(number: int) -> str:
+    """Returns how the names of DIV2K's published folders and archives with an image start."""
+    return "DIV2K_train_" if number <= 800 else "DIV2K_valid_"

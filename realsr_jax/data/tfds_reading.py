@@ -2,19 +2,18 @@
 
 import functools
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.pair_reading import PairImages, UnreadPair
+from realsr_jax.data.published_sets import TFDS_NAMES, scale_of
 from realsr_jax.data.sources import Tfds
-from realsr_jax.data.tfds_names import TFDS_NAMES, scale_of
-from realsr_jax.images import ImageError, read_photo
+from realsr_jax.images.decoding import decode
+from realsr_jax.images.photo import image_errors
 from realsr_jax.system.errors import first_line
 
 _SIDES = ("lr", "hr")
@@ -84,7 +83,7 @@ def _check(builder: tfds.core.DatasetBuilder, source: Tfds, scale: int) -> None:
         )
     check_format(builder.info, source.name, f"remove {builder.data_path} and {_how_to_prepare(source)}")
     named = scale_of(builder.info.config_name or "")
-    if named not in (None, scale):
+    if named not in (0, scale):
         raise DataError(f"{source.name}: pairs of scale {named}, but the network's scale is {scale}")
 
 
@@ -121,20 +120,11 @@ def _open(directory: str, split: str, process: int) -> Any:
 def _load(directory: str, split: str, index: int) -> PairImages:
     """Reads and decodes a record."""
     record = _open(directory, split, os.getpid())[index]
-    name = record.get("name")
-    where = f"{directory} {split}, record {index}" + (
-        f" ({name.decode()})" if isinstance(name, bytes) else ""
-    )
-    lr, hr = (_decode(record[side], f"{where}, {side}") for side in _SIDES)
-    return lr, hr
-
-
-def _decode(data: bytes, where: str) -> np.ndarray:
-    """Decodes an image file as uint8 [h, w, 3]; `where` tells of it in messages."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image"
-        path.write_bytes(data)
-        try:
-            return read_photo(path).rgb_8_bit()
-        except ImageError as error:
-            raise ImageError(f"{where}: {str(error).removeprefix(f'{path}: ')}") from error
+    where = f"{directory} {split}, record {index}"
+    if isinstance(record.get("name"), bytes):
+        where += f" ({record['name'].decode()})"
+    sides = []
+    for side in _SIDES:
+        with image_errors(f"{where}, {side}", "broken or cut off"):
+            sides.append(decode(record[side]).rgb_8_bit())
+    return sides[0], sides[1]

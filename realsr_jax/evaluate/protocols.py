@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from realsr_jax import metrics
-from realsr_jax.images.sizes import size_text
+from realsr_jax.images.photo import size_text
 
 
 class Protocol(enum.StrEnum):
@@ -143,11 +143,13 @@ class ImageResult:
         name: the image's.
         scores: of the restored image.
         bicubic: of plain interpolation, or None where there was no LR image to interpolate.
+        pictures: what the report shows, see `encode_pictures`; empty if there is none or it cannot hold them.
     """
 
     name: str
     scores: Scores
     bicubic: Scores | None = None
+    pictures: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Returns name and figures for JSON, see `as_json`; "bicubic" only where there is such."""

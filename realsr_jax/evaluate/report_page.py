@@ -1,13 +1,13 @@
 """An evaluation as one self-contained HTML page: figures, before/after slider, zoom on the greatest error."""
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from realsr_jax.evaluate.protocols import Evaluation, ImageResult, columns
+from realsr_jax.evaluate.protocols import Evaluation, columns
 from realsr_jax.images.web_page import data_uri, fill_page
 from realsr_jax.system.files import write_atomically
 
@@ -17,81 +17,54 @@ _QUALITY: Final = 90
 _MAX_WEBP_SIDE: Final = 16383
 
 
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """What the page shows of one image; uint8 [h, w, 3], all of one size.
+def encode_pictures(pictures: Mapping[str, np.ndarray], *, border: int) -> dict[str, Any]:
+    """Encodes what the page shows of one image.
 
-    Attributes:
-        sr: the restored image.
-        hr: the true image.
-        bicubic: the small image enlarged by plain interpolation, or None.
+    Args:
+        pictures: uint8 [h, w, 3], all of one size: "sr", the restored image, "hr", the true one, and maybe
+            "bicubic", the small image enlarged by plain interpolation.
+        border: rows and columns that scores leave out on each side, and so does the search for errors.
+
+    Raises:
+        ImageError: if they are too large for a web page, which then shows the figures alone.
     """
+    height, width = pictures["hr"].shape[:2]
+    top, left, size = worst_region(pictures["sr"], pictures["hr"], border=border)
+    crops = {key: image[top : top + size, left : left + size] for key, image in pictures.items()}
+    is_lossless = height * width <= _LOSSLESS_PIXELS
+    if is_lossless:  # crops would show no more
+        crops = {}
+    return {
+        "width": width,
+        "height": height,
+        "worst": {"x": left, "y": top, "size": size},
+        "images": {key: _data_uri(image, is_lossless=is_lossless) for key, image in pictures.items()},
+        "crops": {key: _data_uri(image, is_lossless=True) for key, image in crops.items()},
+    }
 
-    sr: np.ndarray
-    hr: np.ndarray
-    bicubic: np.ndarray | None = None
 
+def write_report(folder: Path, evaluation: Evaluation) -> Path:
+    """Writes ``index.html``, which appears complete or not at all; returns its path.
 
-class ReportPage:
-    """Collects images, encoded at once so that no pixels are kept, and writes the page."""
+    Args:
+        folder: made if need be.
+        evaluation: what was scored; images without encoded pictures are listed with their figures alone.
 
-    def __init__(self, *, border: int):
-        """Starts a page.
-
-        Args:
-            border: rows and columns that scores leave out on each side, and so does the search for errors.
-        """
-        self._border = border
-        self._entries: list[dict[str, Any]] = []
-
-    def add(self, result: ImageResult, pictures: Pictures) -> None:
-        """Adds what an image scored, and its pictures.
-
-        Raises:
-            ImageError: if these are too large for a web page, which then shows the figures alone.
-        """
-        entry = result.as_json()
-        self._entries.append(entry)
-        entry |= self._encode(pictures)
-
-    def _encode(self, pictures: Pictures) -> dict[str, Any]:
-        named = {"bicubic": pictures.bicubic, "sr": pictures.sr, "hr": pictures.hr}
-        shown = {key: image for key, image in named.items() if image is not None}
-        height, width = pictures.hr.shape[:2]
-        top, left, size = worst_region(pictures.sr, pictures.hr, border=self._border)
-        region = slice(top, top + size), slice(left, left + size)
-        is_lossless = height * width <= _LOSSLESS_PIXELS
-        return {
-            "width": width,
-            "height": height,
-            "worst": {"x": left, "y": top, "size": size},
-            "images": {key: _data_uri(image, is_lossless=is_lossless) for key, image in shown.items()},
-            "crops": {}
-            if is_lossless
-            else {key: _data_uri(image[region], is_lossless=True) for key, image in shown.items()},
-        }
-
-    def write(self, folder: Path, evaluation: Evaluation) -> Path:
-        """Writes ``index.html``, which appears complete or not at all; returns its path.
-
-        Args:
-            folder: made if need be.
-            evaluation: the rules and the means.
-
-        Raises:
-            OSError: if it cannot be written.
-        """
-        document = evaluation.as_json() | {
-            "rules": f"protocol {evaluation.protocol}, {evaluation.rules()}, {evaluation.mean_of()}",
-            "columns": [dataclasses.asdict(column) for column in columns(evaluation.protocol)],
-            "headline": evaluation.protocol.headline,
-            "images": self._entries,
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "index.html"
-        page = fill_page("realsr_jax.evaluate", "report_page", "Super-resolution report", document)
-        write_atomically(path, page)
-        return path
+    Raises:
+        OSError: if it cannot be written.
+    """
+    document = evaluation.as_json() | {
+        "rules": f"protocol {evaluation.protocol}, {evaluation.rules()}, {evaluation.mean_of()}",
+        "columns": [dataclasses.asdict(column) for column in columns(evaluation.protocol)],
+        "headline": evaluation.protocol.headline,
+        "images": [result.as_json() | result.pictures for result in evaluation.results],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "index.html"
+    write_atomically(
+        path, fill_page("realsr_jax.evaluate", "report_page", "Super-resolution report", document)
+    )
+    return path
 
 
 def worst_region(

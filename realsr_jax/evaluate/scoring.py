@@ -3,14 +3,15 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from realsr_jax.evaluate.image_pairs import ImagePair
-from realsr_jax.evaluate.protocols import Evaluation, ImageResult, Scores, columns, fit_hr, score
-from realsr_jax.evaluate.report_page import Pictures, ReportPage
+from realsr_jax.evaluate.protocols import Evaluation, ImageResult, columns, fit_hr, score
+from realsr_jax.evaluate.report_page import encode_pictures
 from realsr_jax.images import ImageError, Photo, read_photo
-from realsr_jax.images.sizes import size_text
+from realsr_jax.images.photo import size_text
 from realsr_jax.system.errors import UsageError, explain_failure
 from realsr_jax.system.terminal import complain, say, silent_pillow
 
@@ -26,7 +27,7 @@ def score_pairs(
     *,
     upscale: Upscale | None,
     interpolate: Upscale | None,
-    page: ReportPage | None,
+    with_pictures: bool,
 ) -> tuple[Evaluation, list[str]]:
     """Scores pictures; a bad one is reported in one line and the others go on.
 
@@ -35,31 +36,36 @@ def score_pairs(
         plan: how they are scored; its results are still to come.
         upscale: makes SR of LR, or None if there are SR files.
         interpolate: makes the bicubic baseline of LR, or None if there are no LR files.
-        page: collects the pictures for a report, or None. What it cannot hold is scored all the same.
+        with_pictures: whether the results hold what a report shows. What it cannot hold is scored all the
+            same.
 
     Returns:
         What was scored, and a line for each picture that was not.
     """
     results: list[ImageResult] = []
     problems: list[str] = []
-    table = _Table(plan, [pair.name for pair in pairs])
+    shown = columns(plan.protocol)
+    width = max(map(len, ["image", *_MEAN_NAMES.values(), *(pair.name for pair in pairs)]))
+    say(f"{plan.subject}: protocol {plan.protocol}, {plan.rules()}")
+    say(_row("image", [column.heading for column in shown], width))
     for pair in pairs:
         try:
             with silent_pillow():
-                result, pictures = _score(pair, plan, upscale=upscale, interpolate=interpolate)
+                result, pictures = _score(pair, plan, upscale, interpolate)
         except BrokenPipeError:
             raise
         except Exception as error:  # XLA's errors among them
             problems.append(_explain(pair, error))
             complain(_NAME, problems[-1])
             continue
+        say(_row(pair.name, [column.text(result.scores) for column in shown], width))
+        if with_pictures:
+            result = dataclasses.replace(result, pictures=_encode(pair, pictures, plan.border))
         results.append(result)
-        table.print_row(pair.name, result.scores)
-        if page is not None:
-            _show(page, pair, result, pictures)
-    done = dataclasses.replace(plan, results=tuple(results))
+    done = dataclasses.replace(plan, results=results)
     for name, scores in done.means().items():
-        table.print_row(_MEAN_NAMES[name], scores, sign="+" if name == "gain" else "")
+        sign = "+" if name == "gain" else ""
+        say(_row(_MEAN_NAMES[name], [column.text(scores, sign=sign) for column in shown], width))
     say(f"means of {done.mean_of()}" if results else "no image could be scored")
     return done, problems
 
@@ -86,57 +92,43 @@ def scale_of_results(pairs: Sequence[ImagePair]) -> int:
     raise UsageError("no pair of LR and SR images can be read, to tell the scale by; pass --scale")
 
 
-class _Table:
-    """Prints rows of figures under a line on the rules and a heading."""
-
-    def __init__(self, plan: Evaluation, names: Sequence[str]):
-        self._columns = columns(plan.protocol)
-        self._width = max(map(len, ["image", *_MEAN_NAMES.values(), *names]))
-        say(f"{plan.subject}: protocol {plan.protocol}, {plan.rules()}")
-        self._print("image", [column.heading for column in self._columns])
-
-    def print_row(self, name: str, scores: Scores, sign: str = "") -> None:
-        self._print(name, [column.text(scores, sign=sign) for column in self._columns])
-
-    def _print(self, name: str, cells: Sequence[str]) -> None:
-        say("  ".join([f"{name:{self._width}}", *(f"{cell:>{_WIDTH}}" for cell in cells)]))
+def _row(name: str, cells: Sequence[str], width: int) -> str:
+    return "  ".join([f"{name:{width}}", *(f"{cell:>{_WIDTH}}" for cell in cells)])
 
 
 def _score(
-    pair: ImagePair, plan: Evaluation, *, upscale: Upscale | None, interpolate: Upscale | None
-) -> tuple[ImageResult, Pictures]:
-    lr = None if pair.lr is None else _read(pair.lr)
-    hr_photo = _read(pair.hr)
-    hr = _fitting_hr(pair, hr_photo, lr, plan.scale or 1)  # before the network's work would be in vain
-    if pair.sr is not None:
-        sr = _read(pair.sr).rgb_8_bit()
-    else:
+    pair: ImagePair, plan: Evaluation, upscale: Upscale | None, interpolate: Upscale | None
+) -> tuple[ImageResult, dict[str, np.ndarray]]:
+    """Scores a picture; returns its images too, by kind."""
+    lr, hr, given = (None if path is None else _read(path) for path in (pair.lr, pair.hr, pair.sr))
+    assert hr is not None
+    scale = plan.scale or 1
+    true = _fitting_hr(pair, hr, lr, given, scale)  # before the network's work would be in vain
+    if given is None:
         assert upscale is not None and lr is not None
-        sr = upscale(lr).rgb_8_bit()
-    if sr.shape != hr.shape:
+        given = upscale(lr)
+    sr = given.rgb_8_bit()
+    if sr.shape != true.shape:
         raise ValueError(
-            f"{pair.sr} is {size_text(sr)}, expected {size_text(hr)} at scale {plan.scale} of {pair.lr}"
+            f"{pair.sr} is {size_text(sr)}, expected {size_text(true)} at scale {plan.scale} of {pair.lr}"
         )
-    bicubic = None if interpolate is None or lr is None else interpolate(lr).rgb_8_bit()
-
-    def compare(image: np.ndarray) -> Scores:
-        rules = {"scale": plan.scale or 1, "protocol": plan.protocol, "border": plan.border}
-        return score(image, hr, is_grey=hr_photo.is_grey, **rules)
-
-    result = ImageResult(pair.name, compare(sr), None if bicubic is None else compare(bicubic))
-    return result, Pictures(sr, hr, bicubic)
+    images = {"sr": sr, "hr": true}
+    if interpolate is not None and lr is not None:
+        images = {"bicubic": interpolate(lr).rgb_8_bit(), **images}
+    rules = {"scale": scale, "protocol": plan.protocol, "border": plan.border, "is_grey": hr.is_grey}
+    scores = {kind: score(image, true, **rules) for kind, image in images.items() if kind != "hr"}
+    return ImageResult(pair.name, scores["sr"], scores.get("bicubic")), images
 
 
-def _fitting_hr(pair: ImagePair, hr: Photo, lr: Photo | None, scale: int) -> np.ndarray:
+def _fitting_hr(pair: ImagePair, hr: Photo, lr: Photo | None, sr: Photo | None, scale: int) -> np.ndarray:
     """Crops the HR image to what its LR image, or else its SR image, asks for."""
-    path = pair.lr or pair.sr
-    assert path is not None
-    other = (_read(path) if lr is None else lr).rgb
-    height, width = (side * (1 if lr is None else scale) for side in other.shape[:2])
+    path, other, factor = (pair.sr, sr, 1) if lr is None else (pair.lr, lr, scale)
+    assert other is not None
+    height, width = (side * factor for side in other.rgb.shape[:2])
     try:
         return fit_hr(hr.rgb_8_bit(), (height, width), scale=scale)
     except ValueError as error:
-        raise ValueError(f"{path} is {size_text(other)} and {pair.hr}: {error}") from error
+        raise ValueError(f"{path} is {size_text(other.rgb)} and {pair.hr}: {error}") from error
 
 
 def _read(path: Path) -> Photo:
@@ -144,13 +136,14 @@ def _read(path: Path) -> Photo:
     return dataclasses.replace(read_photo(path), alpha=None)
 
 
-def _show(page: ReportPage, pair: ImagePair, result: ImageResult, pictures: Pictures) -> None:
-    """Puts pictures on the page; says so if they are too large for it."""
+def _encode(pair: ImagePair, images: dict[str, np.ndarray], border: int) -> dict[str, Any]:
+    """Encodes images for the report; says so if they are too large for it."""
     try:
-        page.add(result, pictures)
+        return encode_pictures(images, border=border)
     except (ImageError, MemoryError) as error:
         reason = explain_failure(error).partition(";")[0]
         complain(_NAME, f"{pair.hr}: scored, but the report cannot show its pictures: {reason}")
+        return {}
 
 
 def _explain(pair: ImagePair, error: Exception) -> str:

@@ -1,26 +1,21 @@
-"""Bytes of an image file to upright samples: Pillow, and imagecodecs where Pillow has only 8 bits."""
+"""Image files to upright photos: by Pillow, and by imagecodecs where Pillow has only 8 bits."""
 
 import io
-from dataclasses import dataclass, replace
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
+import imagecodecs
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    ExifTags,
-    Image,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-from realsr_jax.images.metadata import (
-    Metadata,
-    fitting_profile,
-    read_metadata,
-    read_tiff_metadata,
-)
+from realsr_jax.images.metadata import fitting_profile, read_metadata, read_tiff_metadata
+from realsr_jax.images.photo import ImageError, Photo, image_errors
 
 # Twice Pillow's warning threshold, which is where Pillow refuses a file.
 MAX_PIXELS: Final = 178_956_970
@@ -38,53 +33,38 @@ _SIGNATURES: Final = {
 # The readers are called directly and not through `Image.open`, which warns about large photos (a warning can
 # be silenced only for all threads at once) and would try other formats, some with side effects. JPEGs
 # with several pictures (previews, gain maps) are read as the plain photo that they start with.
-_READERS: Final = {
-    "PNG": PngImagePlugin.PngImageFile,
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-}
+_READERS: Final = {"PNG": PngImageFile, "JPEG": JpegImageFile, "WEBP": WebPImageFile, "BMP": BmpImageFile}
 _GREY_MODES: Final = ("1", "L", "LA", "La")
 _COLOUR_MODES: Final = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV")
 _UNASSOCIATED, _ASSOCIATED = 2, 1
 
 
-class ImageError(ValueError):
-    """What is wrong with a file or a request, in one line for the user.
+def read_photo(path: str | os.PathLike[str]) -> Photo:
+    """Reads a photo, turned upright as its orientation demands.
 
-    What `realsr_jax.images` raises starts with the path where the function was given one, and does not
-    otherwise (`check_writable`, `make_result`).
+    Palettes become RGB, CMYK becomes sRGB. Colours under fully transparent pixels, which networks would bleed
+    into the visible edge, are replaced by those of the nearest visible pixel.
+
+    Args:
+        path: a PNG, JPEG, WebP, TIFF or BMP file, whatever its suffix.
+
+    Raises:
+        ImageError: if the file cannot be read, is broken or of an unsupported kind.
     """
+    with image_errors(path, "broken or cut off"):
+        return decode(Path(path).read_bytes())
 
 
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """An image file's content.
-
-    Attributes:
-        samples: uint8 or uint16 [h, w, c], upright; c is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
-        metadata: what else the file held.
-        format: Pillow's name of the file format.
-        n_frames: how many frames or pages the file has; `samples` is the first.
-    """
-
-    samples: np.ndarray
-    metadata: Metadata
-    format: str
-    n_frames: int
-
-
-def decode(data: bytes) -> Decoded:
+def decode(data: bytes) -> Photo:
     """Decodes an image file.
 
     Raises:
         ImageError: if the file is not of a supported kind. Broken files raise whatever the decoders raise.
     """
     format = _detect_format(data)
-    decoded = _decode_tiff(data) if format == "TIFF" else _decode_other(data, format)
-    is_grey = decoded.samples.shape[-1] <= 2
-    profile = fitting_profile(decoded.metadata.icc_profile, is_grey=is_grey)
-    return replace(decoded, metadata=replace(decoded.metadata, icc_profile=profile))
+    photo = _decode_tiff(data) if format == "TIFF" else _decode_other(data, format)
+    profile = fitting_profile(photo.metadata.icc_profile, is_grey=photo.is_grey)
+    return replace(photo, samples=_defringed(photo), metadata=replace(photo.metadata, icc_profile=profile))
 
 
 def _detect_format(data: bytes) -> str:
@@ -105,7 +85,7 @@ def _check_size(width: int, height: int) -> None:
         raise ImageError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
 
 
-def _decode_other(data: bytes, format: str) -> Decoded:
+def _decode_other(data: bytes, format: str) -> Photo:
     """Decodes PNG, JPEG, WebP and BMP."""
     image = _READERS[format](io.BytesIO(data))
     _check_size(*image.size)
@@ -113,8 +93,6 @@ def _decode_other(data: bytes, format: str) -> Decoded:
     metadata, orientation = read_metadata(image.info)
     bit_depth = data[24] if format == "PNG" else 8
     if bit_depth == 16:
-        import imagecodecs
-
         samples = imagecodecs.png_decode(data)
     else:
         if image.mode == "L" and bit_depth < 8 and "transparency" in image.info:
@@ -122,7 +100,7 @@ def _decode_other(data: bytes, format: str) -> Decoded:
             image.info["transparency"] *= 255 // (2**bit_depth - 1)
         samples = _samples(image)
     samples = samples.reshape(*samples.shape[:2], -1)
-    return Decoded(_upright(samples, orientation), metadata, format, getattr(image, "n_frames", 1))
+    return Photo(_upright(samples, orientation), metadata, format, getattr(image, "n_frames", 1))
 
 
 def _samples(image: Image.Image) -> np.ndarray:
@@ -145,8 +123,6 @@ def _samples(image: Image.Image) -> np.ndarray:
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
     """Converts CMYK to sRGB, through the embedded profile where there is a usable one."""
-    from PIL import ImageCms
-
     profile = image.info.get("icc_profile") or b""
     if profile[16:20] == b"CMYK":
         try:
@@ -163,8 +139,6 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:
     """Converts CIELAB to sRGB."""
-    from PIL import ImageCms
-
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
     assert converted is not None
@@ -182,7 +156,7 @@ def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(samples)
 
 
-def _decode_tiff(data: bytes) -> Decoded:
+def _decode_tiff(data: bytes) -> Photo:
     """Decodes the first page of a TIFF file."""
     tags, n_frames = _read_directories(data)
     width, height = tags.get(ExifTags.Base.ImageWidth, 0), tags.get(ExifTags.Base.ImageLength, 0)
@@ -199,7 +173,7 @@ def _decode_tiff(data: bytes) -> Decoded:
         image.im = Image.core.new(image.mode, (width, height))
         image.load()  # which also turns it upright
         samples = _samples(image)
-    return Decoded(samples, metadata, "TIFF", n_frames)
+    return Photo(samples, metadata, "TIFF", n_frames)
 
 
 def _read_directories(data: bytes) -> tuple[TiffImagePlugin.ImageFileDirectory_v2, int]:
@@ -228,8 +202,6 @@ def _has_16_bits(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
 
 def _16_bit_tiff_samples(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> np.ndarray:
     """Decodes a TIFF for which `_has_16_bits` holds: uint16 [h, w, 1 to 4], not yet upright."""
-    import imagecodecs
-
     height, width = tags[ExifTags.Base.ImageLength], tags[ExifTags.Base.ImageWidth]
     channels = tags.get(ExifTags.Base.SamplesPerPixel, 1)
     samples = imagecodecs.tiff_decode(data)
@@ -251,3 +223,18 @@ def _unassociated(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Divides 16-bit colours [h, w, c] by the alpha [h, w, 1] that they had been multiplied with."""
     scaled = (colours.astype(np.uint32) * 0xFFFF + alpha // 2) // np.maximum(alpha, 1)
     return np.minimum(scaled, 0xFFFF).astype(np.uint16)
+
+
+def _defringed(photo: Photo) -> np.ndarray:
+    """Returns a photo's samples, fully transparent pixels in the colour of the nearest other one."""
+    if photo.alpha is None or photo.alpha.all() or not photo.alpha.any():
+        return photo.samples
+    from scipy import ndimage
+
+    invisible = photo.alpha == 0
+    nearest = ndimage.distance_transform_edt(invisible, return_distances=False, return_indices=True)
+    assert nearest is not None
+    rows, columns = nearest
+    samples = photo.samples.copy()
+    samples[invisible, :-1] = samples[rows[invisible], columns[invisible], :-1]
+    return samples

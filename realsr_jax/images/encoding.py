@@ -1,22 +1,20 @@
-"""Samples and metadata to the bytes of an image file."""
+"""Photos to image files."""
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
+import imagecodecs
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
-from realsr_jax.images.metadata import (
-    Metadata,
-    fitting_profile,
-    sized_exif,
-    sized_xmp,
-    tiff_exif_tags,
-)
+from realsr_jax.images.metadata import Metadata, fitting_profile, sized, tiff_exif_tags
+from realsr_jax.images.photo import Photo, check_writable, image_errors
+from realsr_jax.system.files import write_atomically
 
 # What fits into a JPEG marker besides its length and the name that tells what it holds.
 _JPEG_EXIF_BYTES: Final = 65533 - 6
@@ -27,6 +25,26 @@ _TIFF_LEVEL: Final = 6
 _TIFF_STRIP_BYTES: Final = 1 << 20
 # Room is left for strips that do not shrink and for the directory.
 _CLASSIC_TIFF_BYTES: Final = (1 << 32) - (1 << 26)
+
+
+def write_photo(photo: Photo, path: str | os.PathLike[str], *, quality: int = 95) -> None:
+    """Writes a photo in its format; the file appears complete or not at all.
+
+    Pixel dimensions which the metadata states become those of the photo.
+
+    Args:
+        photo: what to write.
+        path: where; an existing file is replaced. The suffix has no meaning here.
+        quality: 1 to 100, for JPEG and WebP. From 90 on, JPEG keeps the full colour resolution.
+
+    Raises:
+        ImageError: if it cannot be written.
+    """
+    height, width = photo.samples.shape[:2]
+    with image_errors(path, "cannot be written"):
+        check_writable(photo.format, width=width, height=height, has_alpha=photo.alpha is not None)
+        data = encode(photo.samples, photo.metadata, format=photo.format, quality=quality)
+        write_atomically(Path(path), data)
 
 
 def encode(samples: np.ndarray, metadata: Metadata, *, format: str, quality: int) -> bytes:
@@ -40,52 +58,38 @@ def encode(samples: np.ndarray, metadata: Metadata, *, format: str, quality: int
         quality: 1 to 100 for JPEG and WebP, without meaning for the others.
     """
     height, width = samples.shape[:2]
-    metadata = replace(
-        metadata,
-        exif=sized_exif(metadata.exif, width=width, height=height),
-        xmp=sized_xmp(metadata.xmp, width=width, height=height),
-    )
-    return _ENCODERS[format](samples, metadata, quality)
+    return _ENCODERS[format](samples, sized(metadata, width=width, height=height), quality)
 
 
-def _to_pillow(samples: np.ndarray) -> Image.Image:
-    """Wraps uint8 samples as a Pillow image."""
-    return Image.fromarray(samples[..., 0] if samples.shape[-1] == 1 else np.ascontiguousarray(samples))
+def _encode_by_pillow(samples: np.ndarray, format: str, **options: Any) -> bytes:
+    """Encodes uint8 samples by Pillow; None stands for an option that is not set."""
+    file = io.BytesIO()
+    image = Image.fromarray(samples[..., 0] if samples.shape[-1] == 1 else np.ascontiguousarray(samples))
+    image.save(file, format, **{name: value for name, value in options.items() if value is not None})
+    return file.getvalue()
 
 
 def _encode_jpeg(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     """Encodes JPEG, with full colour resolution from quality 90 on."""
     # Pillow refuses to write what does not fit into one marker.
-    exif, xmp = metadata.exif or b"", metadata.xmp or b""
-    exif = b"Exif\x00\x00" + exif if 0 < len(exif) <= _JPEG_EXIF_BYTES else b""
-    xmp = xmp if len(xmp) <= _JPEG_XMP_BYTES else b""
-    dpi = {"dpi": metadata.dpi} if metadata.dpi and max(metadata.dpi) < 65535 else {}
-    file = io.BytesIO()
-    _to_pillow(samples).save(
-        file,
+    exif, xmp, dpi = metadata.exif, metadata.xmp, metadata.dpi
+    return _encode_by_pillow(
+        samples,
         "JPEG",
         quality=quality,
         subsampling="4:4:4" if quality >= 90 else "4:2:0",
-        exif=exif,
-        xmp=xmp,
+        exif=b"Exif\x00\x00" + exif if exif and len(exif) <= _JPEG_EXIF_BYTES else None,
+        xmp=xmp if xmp and len(xmp) <= _JPEG_XMP_BYTES else None,
         icc_profile=metadata.icc_profile,
-        **dpi,
+        dpi=dpi if dpi and max(dpi) < 65535 else None,
     )
-    return file.getvalue()
 
 
 def _encode_webp(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     """Encodes WebP, which knows neither grey images nor a print resolution."""
-    file = io.BytesIO()
-    _to_pillow(_as_rgb(samples)).save(
-        file,
-        "WEBP",
-        quality=quality,
-        exif=metadata.exif or b"",
-        xmp=metadata.xmp or b"",
-        icc_profile=fitting_profile(metadata.icc_profile, is_grey=False) or b"",
-    )
-    return file.getvalue()
+    profile = fitting_profile(metadata.icc_profile, is_grey=False)
+    options = {"quality": quality, "exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": profile}
+    return _encode_by_pillow(_as_rgb(samples), "WEBP", **options)
 
 
 def _as_rgb(samples: np.ndarray) -> np.ndarray:
@@ -93,14 +97,11 @@ def _as_rgb(samples: np.ndarray) -> np.ndarray:
     return samples if samples.shape[-1] >= 3 else samples[..., [0, 0, 0, *range(1, samples.shape[-1])]]
 
 
-def _encode_bmp(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+def _encode_bmp(samples: np.ndarray, metadata: Metadata, _quality: int) -> bytes:
     """Encodes BMP, with alpha in a version 4 header."""
-    del quality
-    file = io.BytesIO()
-    has_alpha = samples.shape[-1] in (2, 4)
-    image = _to_pillow(_as_rgb(samples) if has_alpha else samples)
-    image.save(file, "BMP", **({"dpi": metadata.dpi} if metadata.dpi else {}))
-    return _with_alpha_header(file.getvalue()) if has_alpha else file.getvalue()
+    if samples.shape[-1] in (1, 3):
+        return _encode_by_pillow(samples, "BMP", dpi=metadata.dpi)
+    return _with_alpha_header(_encode_by_pillow(_as_rgb(samples), "BMP", dpi=metadata.dpi))
 
 
 def _with_alpha_header(bmp: bytes) -> bytes:
@@ -115,11 +116,8 @@ def _with_alpha_header(bmp: bytes) -> bytes:
     return bytes(header) + masks.ljust(extra, b"\x00") + bmp[54:]
 
 
-def _encode_png(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+def _encode_png(samples: np.ndarray, metadata: Metadata, _quality: int) -> bytes:
     """Encodes PNG: the pixels by imagecodecs (which knows 16 bits), then the metadata's chunks between."""
-    del quality
-    import imagecodecs
-
     plain = samples[..., 0] if samples.shape[-1] == 1 else samples
     png = imagecodecs.png_encode(np.ascontiguousarray(plain), level=_PNG_LEVEL)
     chunks = []
@@ -141,12 +139,11 @@ def _png_chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def _encode_tiff(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+def _encode_tiff(samples: np.ndarray, metadata: Metadata, _quality: int) -> bytes:
     """Encodes TIFF: strips with horizontal differences, deflated; BigTIFF where 4 GiB might not do.
 
     Pillow's own writer knows neither 16-bit colour nor, when it compresses, EXIF directories.
     """
-    del quality
     height, width, channels = samples.shape
     rows = max(1, _TIFF_STRIP_BYTES // (samples.itemsize * width * channels))
     strips = [_tiff_strip(samples[top : top + rows]) for top in range(0, height, rows)]
@@ -157,9 +154,7 @@ def _encode_tiff(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes
     directory = TiffImagePlugin.ImageFileDirectory_v2(header)
     for tag in (ExifTags.Base.StripOffsets, ExifTags.Base.StripByteCounts):
         directory.tagtype[tag] = TiffTags.LONG8 if is_big else TiffTags.LONG
-    for tag, value in tiff_exif_tags(metadata.exif).items():
-        directory[tag] = value
-    has_alpha = channels in (2, 4)
+    directory.update(tiff_exif_tags(metadata.exif))
     layout = {
         ExifTags.Base.ImageWidth: width,
         ExifTags.Base.ImageLength: height,
@@ -175,10 +170,9 @@ def _encode_tiff(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes
         ExifTags.Base.PlanarConfiguration: 1,
         ExifTags.Base.Predictor: 2,
     }
-    if has_alpha:
+    if channels in (2, 4):
         layout[ExifTags.Base.ExtraSamples] = 2
-    for tag, value in layout.items():
-        directory[tag] = value
+    directory.update(layout)
     _add_tiff_metadata(directory, metadata)
     file = io.BytesIO()
     directory.save(file)
@@ -187,8 +181,6 @@ def _encode_tiff(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes
 
 def _tiff_strip(samples: np.ndarray) -> bytes:
     """Compresses rows [r, w, c] of samples."""
-    import imagecodecs
-
     differences = samples.copy()
     differences[:, 1:] -= samples[:, :-1]
     little_endian = differences.astype(differences.dtype.newbyteorder("<"), copy=False)

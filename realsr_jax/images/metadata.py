@@ -4,7 +4,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import ExifTags, Image
@@ -76,7 +76,8 @@ def read_tiff_metadata(tags: Any, exif: Image.Exif) -> tuple[Metadata, int]:
     info = {"icc_profile": tags.get(ExifTags.Base.InterColorProfile)}
     if None not in resolution and tags.get(ExifTags.Base.ResolutionUnit, 2) != 1:
         info["dpi"] = tuple(float(value) * (2.54 if centimetres else 1) for value in resolution)
-    metadata, xmp_orientation = _finish(_rebuilt_exif(exif), tags.get(ExifTags.Base.XMLPacket), info)
+    block = _attempt(lambda: _packed(_portable_tags(exif)))
+    metadata, xmp_orientation = _finish(block, tags.get(ExifTags.Base.XMLPacket), info)
     return metadata, _valid_orientation(orientation) or xmp_orientation
 
 
@@ -87,21 +88,15 @@ def fitting_profile(icc_profile: bytes | None, *, is_grey: bool) -> bytes | None
     return icc_profile
 
 
-def sized_exif(exif: bytes | None, *, width: int, height: int) -> bytes | None:
-    """Returns an EXIF block whose pixel dimensions, if it states any, are those given."""
-    return exif and _attempt(lambda: _with_size(exif, (width, height)))
-
-
-def sized_xmp(xmp: bytes | None, *, width: int, height: int) -> bytes | None:
-    """Returns an XMP packet whose pixel dimensions, if it states any, are those given."""
-    if xmp is None:
-        return None
+def sized(metadata: Metadata, *, width: int, height: int) -> Metadata:
+    """Returns metadata in which the pixel dimensions, where it states any, are those given."""
+    exif, xmp = metadata.exif, metadata.xmp
     for names, value in (
         (b"exif:PixelXDimension|tiff:ImageWidth", width),
         (b"exif:PixelYDimension|tiff:ImageLength", height),
     ):
-        xmp = re.sub(rb"(" + names + rb")(\s*=\s*[\"']|>)\d+", rb"\g<1>\g<2>%d" % value, xmp)
-    return xmp
+        xmp = xmp and re.sub(rb"(" + names + rb")(\s*=\s*[\"']|>)\d+", rb"\g<1>\g<2>%d" % value, xmp)
+    return replace(metadata, exif=exif and _attempt(lambda: _with_size(exif, (width, height))), xmp=xmp)
 
 
 def tiff_exif_tags(exif: bytes | None) -> dict[int, Any]:
@@ -225,11 +220,6 @@ def _with_size(exif: bytes, size: tuple[int, int]) -> bytes:
             if tag in details:
                 struct.pack_into(_order(block) + "HII", block, details[tag] + 2, _LONG, 1, value)
     return bytes(block)
-
-
-def _rebuilt_exif(exif: Image.Exif) -> bytes | None:
-    """Makes an EXIF block of a TIFF directory, or None where it holds nothing about the photo."""
-    return _attempt(lambda: _packed(_portable_tags(exif)))
 
 
 def _portable_tags(exif: Image.Exif) -> dict[int, Any]:

@@ -1,19 +1,15 @@
-"""Photos in memory, read from files and written to them."""
+"""Photos in memory: what networks see of one, what their result becomes, and what a file format can hold."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from realsr_jax.images.decoding import Decoded, ImageError, decode
-from realsr_jax.images.encoding import encode
 from realsr_jax.images.metadata import Metadata
 from realsr_jax.system.errors import MEMORY_TEXT, reason_of
-from realsr_jax.system.files import write_atomically
-
 
 # libjpeg's, libwebp's and libpng's limits; libjpeg's is a little less than the format's 65535.
 _MAX_SIDE: Final = {"JPEG": 65500, "WEBP": 16383, "PNG": 1_000_000, "TIFF": 2**31 - 1, "BMP": 2**31 - 1}
@@ -22,25 +18,58 @@ _DEEP_FORMATS: Final = ("PNG", "TIFF")
 _BAND_PIXELS: Final = 1 << 20
 
 
+class ImageError(ValueError):
+    """What is wrong with a file or a request, in one line for the user.
+
+    What `realsr_jax.images` raises starts with the path where the function was given one, and does not
+    otherwise (`check_writable`, `make_result`).
+    """
+
+
+@contextlib.contextmanager
+def image_errors(path: str | os.PathLike[str], otherwise: str) -> Iterator[None]:
+    """Turns whatever goes wrong with a file into ImageErrors that name it; `otherwise` says what is meant."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise ImageError(f"{path}: {MEMORY_TEXT}") from error
+    except Exception as error:  # broken files make decoders raise nearly anything
+        raise ImageError(f"{path}: {reason_of(error, otherwise)}") from error
+
+
 @dataclass(frozen=True, eq=False)
 class Photo:
     """An upright picture and what belongs to it.
 
     Attributes:
-        rgb: uint8 or uint16 [h, w, 3]; for a grey photo a read-only view of one plane.
-        alpha: opacity of the same dtype, [h, w], with which the colours are not multiplied; or None.
-        is_grey: whether the three channels are one.
+        samples: uint8 or uint16 [h, w, c]; c is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
         metadata: EXIF, XMP, colour profile and resolution.
         format: Pillow's name of the file format: PNG, JPEG, WEBP, TIFF or BMP.
         n_frames: how many frames or pages the file has, of which this is the first.
     """
 
-    rgb: np.ndarray
-    alpha: np.ndarray | None
-    is_grey: bool
+    samples: np.ndarray
     metadata: Metadata
     format: str
     n_frames: int = 1
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the three channels are one."""
+        return self.samples.shape[-1] <= 2
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """The colours, a read-only view [h, w, 3]."""
+        colours = self.samples[..., : 1 if self.is_grey else 3]
+        return np.broadcast_to(colours, (*colours.shape[:2], 3))
+
+    @property
+    def alpha(self) -> np.ndarray | None:
+        """Opacity, [h, w], with which the colours are not multiplied; or None."""
+        return self.samples[..., -1] if self.samples.shape[-1] in (2, 4) else None
 
     @property
     def is_transparent(self) -> bool:
@@ -61,26 +90,18 @@ class Photo:
         return None if self.alpha is None else _to_255(self.alpha)
 
 
-def read_photo(path: str | os.PathLike[str]) -> Photo:
-    """Reads a photo, turned upright as its orientation demands.
+def size_text(image: np.ndarray) -> str:
+    """Returns the size of an image [h, w, ...], such as "640 x 480"."""
+    return f"{image.shape[1]} x {image.shape[0]}"
 
-    Palettes become RGB, CMYK becomes sRGB. Colours under fully transparent pixels, which networks would bleed
-    into the visible edge, are replaced by those of the nearest visible pixel.
 
-    Args:
-        path: a PNG, JPEG, WebP, TIFF or BMP file, whatever its suffix.
-
-    Raises:
-        ImageError: if the file cannot be read, is broken or of an unsupported kind.
-    """
-    try:
-        return _make_photo(decode(Path(path).read_bytes()))
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    except MemoryError as error:
-        raise ImageError(f"{path}: {MEMORY_TEXT}") from error
-    except Exception as error:  # broken files make decoders raise nearly anything
-        raise ImageError(f"{path}: {reason_of(error, 'broken or cut off')}") from error
+def check_pair_sizes(lr: np.ndarray, hr: np.ndarray, scale: int) -> None:
+    """Raises ImageError unless HR [H, W, ...] is exactly `scale` times as large as LR [h, w, ...]."""
+    height, width = lr.shape[0] * scale, lr.shape[1] * scale
+    if hr.shape[:2] != (height, width):
+        raise ImageError(
+            f"HR is {size_text(hr)} pixels, expected {width} x {height}, {scale} times LR's {size_text(lr)}"
+        )
 
 
 def make_result(sr: np.ndarray, alpha: np.ndarray | None, source: Photo, *, format: str) -> Photo:
@@ -101,15 +122,11 @@ def make_result(sr: np.ndarray, alpha: np.ndarray | None, source: Photo, *, form
     """
     height, width = sr.shape[:2]
     check_writable(format, width=width, height=height, has_alpha=alpha is not None and source.is_transparent)
-    dtype = np.uint16 if source.rgb.dtype == np.uint16 and format in _DEEP_FORMATS else np.uint8
-    colours = _quantise(sr, dtype, to_grey=source.is_grey)
-    return Photo(
-        rgb=np.broadcast_to(colours, (height, width, 3)),
-        alpha=None if alpha is None or format == "JPEG" else _quantise(alpha[..., None], dtype)[..., 0],
-        is_grey=source.is_grey,
-        metadata=source.metadata,
-        format=format,
-    )
+    dtype = np.uint16 if source.samples.dtype == np.uint16 and format in _DEEP_FORMATS else np.uint8
+    samples = _quantise(sr, dtype, to_grey=source.is_grey)
+    if alpha is not None and format != "JPEG":
+        samples = np.concatenate([samples, _quantise(alpha[..., None], dtype)], axis=-1)
+    return Photo(samples, source.metadata, format)
 
 
 def check_writable(format: str, *, width: int, height: int, has_alpha: bool) -> None:
@@ -138,71 +155,6 @@ def check_writable(format: str, *, width: int, height: int, has_alpha: bool) -> 
         raise ImageError(
             f"{width} x {height} is too large for BMP, which holds at most 4 GiB; PNG and TIFF hold more"
         )
-
-
-def write_photo(photo: Photo, path: str | os.PathLike[str], *, quality: int = 95) -> None:
-    """Writes a photo in its format; the file appears complete or not at all.
-
-    Pixel dimensions which the metadata states become those of the photo.
-
-    Args:
-        photo: what to write.
-        path: where; an existing file is replaced. The suffix has no meaning here, see `format_of`.
-        quality: 1 to 100, for JPEG and WebP. From 90 on, JPEG keeps the full colour resolution.
-
-    Raises:
-        ImageError: if it cannot be written.
-    """
-    height, width = photo.rgb.shape[:2]
-    try:
-        check_writable(photo.format, width=width, height=height, has_alpha=photo.alpha is not None)
-        data = encode(_samples(photo), photo.metadata, format=photo.format, quality=quality)
-        write_atomically(Path(path), data)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    except MemoryError as error:
-        raise ImageError(f"{path}: {MEMORY_TEXT}") from error
-    except Exception as error:
-        raise ImageError(f"{path}: {reason_of(error, 'cannot be written')}") from error
-
-
-def _make_photo(decoded: Decoded) -> Photo:
-    """Separates colours and alpha."""
-    height, width, channels = decoded.samples.shape
-    is_grey = channels <= 2
-    colours = decoded.samples[..., : 1 if is_grey else 3]
-    alpha = decoded.samples[..., -1] if channels in (2, 4) else None
-    if alpha is not None:
-        colours = _defringed(colours, alpha)
-    return Photo(
-        rgb=np.broadcast_to(colours, (height, width, 3)),
-        alpha=alpha,
-        is_grey=is_grey,
-        metadata=decoded.metadata,
-        format=decoded.format,
-        n_frames=decoded.n_frames,
-    )
-
-
-def _defringed(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Gives fully transparent pixels the colour of the nearest other one; [h, w, c] and [h, w]."""
-    invisible = alpha == 0
-    if not invisible.any() or invisible.all():
-        return colours
-    from scipy import ndimage
-
-    nearest = ndimage.distance_transform_edt(invisible, return_distances=False, return_indices=True)
-    assert nearest is not None
-    rows, columns = nearest
-    colours = colours.copy()
-    colours[invisible] = colours[rows[invisible], columns[invisible]]
-    return colours
-
-
-def _samples(photo: Photo) -> np.ndarray:
-    """Joins colours and alpha into [h, w, 1 to 4]."""
-    colours = photo.rgb[..., :1] if photo.is_grey else photo.rgb
-    return colours if photo.alpha is None else np.concatenate([colours, photo.alpha[..., None]], axis=-1)
 
 
 def _to_255(values: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from realsr_jax.images.decoding import ImageError
+from realsr_jax.images.photo import ImageError
 from realsr_jax.images.photo_listing import SUFFIXES, find_photos
 from realsr_jax.system.errors import UsageError
 

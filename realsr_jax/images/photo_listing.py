@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from realsr_jax.images.decoding import ImageError
+from realsr_jax.images.photo import ImageError
 from realsr_jax.system.errors import reason_of
 
 SUFFIXES: Final = {
@@ -81,15 +81,3 @@ def _photos_in(folder: Path, *, recursive: bool, without: Path | None) -> list[F
     if not found:
         raise ImageError(f"{folder}: no PNG, JPEG, WebP, TIFF or BMP files in this folder")
     return found
-
-
-def format_of(path: str | os.PathLike[str]) -> str:
-    """Returns the format, by Pillow's name, that a path's suffix asks for.
-
-    Raises:
-        ImageError: if the suffix is not one of `SUFFIXES`.
-    """
-    suffix = Path(path).suffix
-    if suffix.lower() not in SUFFIXES:
-        raise ImageError(f"{path}: the suffix must be one of {' '.join(SUFFIXES)}")
-    return SUFFIXES[suffix.lower()]

@@ -20,9 +20,9 @@ class DeepOADDetConfig(OADDetConfig):
     """Deep-OADDet (upstream name: WDDet).
 
     Attributes:
-        scale: 2, 3 or 4.
         n_resblocks: orientation-aware modules in the body; those from ``n_resblocks // 4 * 3`` on attend.
         n_feats: features, a multiple of ``scale**2``.
+        scale: 2, 3 or 4.
     """
 
     n_resblocks: int = 40

@@ -30,6 +30,8 @@ class DRLNConfig(ModelConfig):
         scale: 2, 3, 4 or 8.
     """
 
+    scale: int = 2
+
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""
         require(self.scale in (2, 3, 4, 8), self, "scale", "2, 3, 4 or 8")

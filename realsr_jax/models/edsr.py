@@ -20,15 +20,16 @@ class EDSRConfig(ModelConfig):
     """EDSR (Lim et al. 2017) in the paper's size; the baseline has 16 blocks, 64 features and res_scale 1.
 
     Attributes:
-        scale: 2, 3 or 4.
         n_resblocks: residual blocks.
         n_feats: features.
+        scale: 2, 3 or 4.
         res_scale: factor on each block's residual.
         edge_padding: True repeats border pixels (AIM 2020 checkpoints), False pads zeros (original EDSR).
     """
 
     n_resblocks: int = 32
     n_feats: int = 256
+    scale: int = 2
     res_scale: float = 0.1
     edge_padding: bool = True
 

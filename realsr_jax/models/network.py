@@ -1,4 +1,4 @@
-"""What a network is to the rest of the package: its configuration, its module and what was published of it."""
+"""What a network is to the rest of the package: configuration, module and what was published of it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,9 +7,8 @@ from typing import Any
 from realsr_jax.system.errors import require
 
 
-@dataclasses.dataclass(unsafe_hash=True)
 class ModelConfig:
-    """Base of the networks' configurations: the class selects the network, its fields are the options.
+    """Base of the networks' configurations, dataclasses: the class selects, its fields are the options.
 
     They are mutable, so that overrides from the command line reach every field, and hashable, so that linen
     modules can hold them; they are validated at construction and again where one is used.
@@ -18,7 +17,7 @@ class ModelConfig:
         scale: output size over input size.
     """
 
-    scale: int = 2
+    scale: int
 
     def __post_init__(self):
         self.validate()

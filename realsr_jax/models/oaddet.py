@@ -31,13 +31,14 @@ class OADDetConfig(ModelConfig):
     """OADDet, orientation-aware modules and dual dynamic filters (upstream name: DDDet).
 
     Attributes:
-        scale: 2, 3 or 4.
         n_resblocks: orientation-aware modules in the body; those from ``n_resblocks // 4 * 3`` on attend.
         n_feats: features, a multiple of ``scale**2``.
+        scale: 2, 3 or 4.
     """
 
     n_resblocks: int = 32
     n_feats: int = 128
+    scale: int = 2
 
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""

@@ -1,1 +1,1 @@
-"""What everything shares below the package's subject: files, the terminal, processes, and errors for users."""
+"""What all shares below the package's subject: files, the terminal, processes, errors for users."""

@@ -52,16 +52,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     On GPUs XLA often says only that it found no algorithm for a convolution.
     """
-    text = str(error)
-    return isinstance(error, MemoryError) or any(
-        sign in text
-        for sign in (
-            "RESOURCE_EXHAUSTED",
-            "Out of memory",
-            "out of memory",
-            "Failed to determine best cudnn convolution algorithm",
-        )
-    )
+    signs = ("resource_exhausted", "out of memory", "failed to determine best cudnn convolution algorithm")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
 def explain_failure(error: Exception) -> str:

@@ -78,7 +78,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_half_written(path: Path) -> None:
-    """Removes what a killed `replacing_folder` left beside a folder, and puts back what it had moved aside."""
+    """Removes what a killed `replacing_folder` left beside a folder; puts back what it had moved aside."""
     for retired in path.parent.glob(f".{path.name}.*.old"):
         if not path.exists():
             os.replace(retired, path)
@@ -92,7 +92,7 @@ def locked(path: Path, *, otherwise: str = "") -> Iterator[None]:
 
     Args:
         path: a file that is made if it is not there, and stays.
-        otherwise: message of the ValueError that is raised if another process is inside; empty to wait for it.
+        otherwise: message of the ValueError raised if another process is inside; empty to wait for it.
     """
     with path.open("a") as file:
         try:
@@ -145,13 +145,13 @@ def check_output_file(text: str, shown: str) -> Path:
 
 
 def check_output_folder(text: str, shown: str) -> Path:
-    """Returns the path of a folder that is to be written to, which need not exist; see `check_output_file`."""
+    """Returns the path of a folder to write to, which need not exist; see `check_output_file`."""
     path = Path(os.path.expanduser(text))
     place = next(folder for folder in (path, *path.absolute().parents) if os.path.exists(folder))
     if not place.is_dir():
         reason = "is a file; name a folder" if place is path else f"cannot be made, {place} is a file"
-        raise UsageError(f"{shown}: {reason}")
-    if not os.access(place, os.W_OK | os.X_OK):
+    elif not os.access(place, os.W_OK | os.X_OK):
         reason = "no permission to write there" if place is path else "cannot be made (Permission denied)"
-        raise UsageError(f"{shown}: {reason}")
-    return path
+    else:
+        return path
+    raise UsageError(f"{shown}: {reason}")

@@ -46,7 +46,8 @@ def start_jax() -> None:
     try:
         jax.local_devices()
     except Exception as error:  # assertions among them
-        raise UsageError(f"JAX finds no device: {first_line(error)}; check JAX_PLATFORMS and the drivers") from error
+        reason = f"{first_line(error)}; check JAX_PLATFORMS and the drivers"
+        raise UsageError(f"JAX finds no device: {reason}") from error
 
 
 def _enable_compilation_cache() -> None:

@@ -74,7 +74,7 @@ def joined(
         UsageError: if they do not come together.
     """
     # It would swallow SIGTERM for good.
-    pass
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         address = _relay(coordinator) if coordinator and index else coordinator
         jax.distributed.initialize(address, n_processes, index)

@@ -91,7 +91,7 @@ class Checkpoints:
         )
 
     def restore(self, like: TrainState) -> tuple[TrainState, RunState] | None:
-        """Returns the last checkpoint's state, on all devices, and what else is remembered; None if there is none.
+        """Returns the last checkpoint's state, on all devices, and what goes with it; None if there is none.
 
         Args:
             like: a state of the same network and optimiser.

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from realsr_jax.data.batches import batch_names, make_batches
+from realsr_jax.data.batches import Batches, batch_names, make_batches
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import Source
 from realsr_jax.data.training_pairs import TrainingPairs, open_pairs
@@ -37,7 +37,7 @@ from realsr_jax.weights import save_weights
 
 Say = Callable[[str], None]
 
-_PROFILED = range(3, 8)  # steps after the start, when all is compiled
+_PROFILED = range(4, 9)  # steps from the start, when all is compiled
 
 
 class BadBatchError(ValueError):
@@ -69,8 +69,8 @@ def train(
     Args:
         config: the run.
         workdir: its directory, shared by all hosts: ``config.json``, ``checkpoints``, ``log.jsonl``,
-            ``tensorboard``, ``curves.png``, and the weights directories ``latest`` and ``best``, the latter of the
-            evaluation with the highest score. (``model_best.pt`` of the published code is its latest network.)
+            ``tensorboard``, ``curves.png``, and the weights directories ``latest`` and ``best``, that of the
+            highest score (``model_best.pt`` of the published code is its latest network).
         say: prints a line for the user.
         command: what was typed to start the run, which exported weights tell.
         profile: where to write a profile of the fourth to eighth step, for TensorBoard or xprof.
@@ -133,7 +133,7 @@ class _Run:
     def _tell_of_new_schedule(self, earlier_epochs: int) -> None:
         """Says what a learning rate does at the start of a run that continues to another end."""
         earlier = self.config.replace(epochs=earlier_epochs)
-        before, now = (float(_schedule(config)(self.start)) for config in (earlier, self.config))
+        before, now = (np.asarray(_schedule(config)(self.start)) for config in (earlier, self.config))
         if not np.isclose(before, now, rtol=1e-3, atol=0):
             self.say(
                 f"the {type(self.config.schedule).__name__} schedule now ends at step {self.config.n_steps}: "
@@ -143,13 +143,7 @@ class _Run:
     def __call__(self, profile: Path | None) -> RunResult:
         """Takes the steps that are left."""
         config = self.config
-        log = None
-        if jax.process_index() == 0:
-            ended = self.run_state.ended_epochs
-            for name in ("best", "latest", f"epochs/{ended + 1}"):
-                remove_half_written(self.workdir / name)
-            score_name = headline_name(config.protocol)
-            log = RunLog(self.workdir, step=self.start, epoch=ended, score_name=score_name)
+        log = self._open_log() if jax.process_index() == 0 else None
         self.lines = TrainProgressLines(config, log, self.say, start=self.start)
         batches = make_batches(
             self.pairs,
@@ -165,8 +159,8 @@ class _Run:
         )
         failed = True
         try:
-            with _signals_noted() as signals, contextlib.ExitStack() as profiling:
-                result = self._steps(batches, signals, profiling, profile)
+            with _signals_noted() as signals, _Profiler(profile) as profiler:
+                result = self._steps(batches, signals, profiler)
             failed = False
             return result
         finally:
@@ -177,21 +171,21 @@ class _Run:
             if not failed or jax.process_count() == 1:
                 self.checkpoints.close()
 
-    def _steps(
-        self,
-        batches: Iterator[dict[str, np.ndarray]],
-        signals: Sequence[int],
-        profiling: contextlib.ExitStack,
-        profile: Path | None,
-    ) -> RunResult:
+    def _open_log(self) -> RunLog:
+        ended = self.run_state.ended_epochs
+        for name in ("best", "latest", f"epochs/{ended + 1}"):
+            remove_half_written(self.workdir / name)
+        score_name = headline_name(self.config.protocol)
+        return RunLog(self.workdir, step=self.start, epoch=ended, score_name=score_name)
+
+    def _steps(self, batches: Batches, signals: Sequence[int], profiler: "_Profiler") -> RunResult:
         config, step_fn = self.config, self._step_function()
         pending: collections.deque[tuple[int, Any]] = collections.deque()
         ended_before = self.run_state.ended_epochs
         if self.start == (ended_before + 1) * config.steps_per_epoch:
             self._end_epoch(self.start)  # the run was stopped before it came to this
         for done in range(self.start + 1, config.n_steps + 1):
-            if profile is not None and done - self.start - 1 == _PROFILED.start:
-                profiling.enter_context(profiled(profile))
+            profiler.before(done - self.start)
             batch = self.meter.wait_for(batches)
             with _memory_explained():
                 self.state, metrics = step_fn(self.state, _by_device(batch, stop=bool(signals)))
@@ -202,8 +196,6 @@ class _Run:
             # A step's metrics are looked at when the next one has been handed to the device, which so is
             # never idle.
             stops = self._look_at(pending, leave=0 if saves or logs else 1)
-            if done - self.start == _PROFILED.stop:
-                profiling.close()
             if logs:
                 self.lines.training(done, self.meter.take(config.batch_size))
             if stops:
@@ -301,6 +293,21 @@ class _Run:
         if score is not None:
             provenance[f"{self.config.protocol}_score"] = f"{score:.6f}"
         save_weights(self.workdir / name, self.config.model, params, provenance=provenance)
+
+
+class _Profiler(contextlib.ExitStack):
+    """Writes a profile of the steps `_PROFILED` into a folder, if there is one."""
+
+    def __init__(self, folder: Path | None) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def before(self, step: int) -> None:
+        """Notes the start of a step, counted from 1."""
+        if step == _PROFILED.start:
+            self.enter_context(profiled(self._folder))
+        elif step == _PROFILED.stop:
+            self.close()
 
 
 def _schedule(config: TrainConfig) -> optax.Schedule:

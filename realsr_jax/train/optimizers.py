@@ -76,7 +76,6 @@ class Cosine(Schedule):
         )
 
 
-@dataclasses.dataclass
 class Optimizer:
     """Base of the optimisers, which compute what PyTorch's of the same name do.
 
@@ -84,7 +83,7 @@ class Optimizer:
         weight_decay: this times the parameters is added to the gradients.
     """
 
-    weight_decay: float = 0.0
+    weight_decay: float
 
     def direction(self) -> optax.GradientTransformation:
         """Returns what turns gradients into a direction, which the step multiplies by the learning rate."""
@@ -96,15 +95,16 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba 2015).
 
     Attributes:
-        weight_decay: this times the parameters is added to the gradients.
         b1: decay of the mean gradient.
         b2: decay of the mean squared gradient.
         eps: added to the root of the latter.
+        weight_decay: this times the parameters is added to the gradients.
     """
 
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
+    weight_decay: float = 0.0
 
     def direction(self) -> optax.GradientTransformation:
         """See `Optimizer.direction`."""
@@ -116,11 +116,12 @@ class SGD(Optimizer):
     """Gradient descent with momentum.
 
     Attributes:
-        weight_decay: this times the parameters is added to the gradients.
         momentum: of the published code, 0.9.
+        weight_decay: this times the parameters is added to the gradients.
     """
 
     momentum: float = 0.9
+    weight_decay: float = 0.0
 
     def direction(self) -> optax.GradientTransformation:
         """See `Optimizer.direction`."""
@@ -132,13 +133,14 @@ class RMSProp(Optimizer):
     """RMSprop as PyTorch computes it, with `eps` outside the root.
 
     Attributes:
-        weight_decay: this times the parameters is added to the gradients.
         decay: of the mean squared gradient.
         eps: added to its root.
+        weight_decay: this times the parameters is added to the gradients.
     """
 
     decay: float = 0.99
     eps: float = 1e-8
+    weight_decay: float = 0.0
 
     def direction(self) -> optax.GradientTransformation:
         """See `Optimizer.direction`."""

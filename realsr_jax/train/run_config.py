@@ -76,16 +76,16 @@ def _completed(found: Any, config: Any) -> Any:
     """Adds the fields that a configuration has gained since it was described, at their defaults."""
     if isinstance(found, list) and isinstance(config, (list, tuple)) and len(found) == len(config):
         return [_completed(*entries) for entries in zip(found, config, strict=True)]
-    if not isinstance(found, dict) or found.get("class") != type(config).__name__:
+    if not isinstance(found, dict) or not dataclasses.is_dataclass(config):
         return found
-    described = {name: _completed(value, getattr(config, name, None)) for name, value in found.items()}
-    return {field.name: describe(_default(field)) for field in dataclasses.fields(config)} | described
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return None if field.default is dataclasses.MISSING else field.default
+    if found.get("class") != type(config).__name__:
+        return found
+    completed = {name: _completed(value, getattr(config, name, None)) for name, value in found.items()}
+    for field in dataclasses.fields(config):
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        completed.setdefault(field.name, describe(default))
+    return completed
 
 
 def _difference(name: str, found: Any, wanted: Any) -> str:
@@ -95,7 +95,7 @@ def _difference(name: str, found: Any, wanted: Any) -> str:
 
 
 def without_folders(text: str) -> str:
-    """Returns a text with absolute paths cut to their last parts, as what others read tells no one's folders."""
+    """Returns a text with absolute paths cut to their last parts, for others to read."""
     return re.sub(r"(?<![\w.*-])~?/(?:[^'\",]*/)?(?=[^/])", "", text)
 
 

@@ -96,28 +96,19 @@ class TrainConfig:
             require(getattr(self, name) >= 1, self, name, "at least 1")
         for name in ("steps_per_epoch", "clip_gradient", "max_bad_batches", "workers", "seed"):
             require(getattr(self, name) >= 0, self, name, "0 or more")
-        require(
-            self.patch_size >= 1 and self.patch_size % scale == 0,
-            self,
-            "patch_size",
-            f"a multiple of the scale, {scale}",
-        )
+        fits = self.patch_size >= 1 and self.patch_size % scale == 0
+        require(fits, self, "patch_size", f"a multiple of the scale, {scale}")
         require(0 <= self.ema_decay < 1, self, "ema_decay", "0 to less than 1")
         require(self.dtype in ("float32", "bfloat16"), self, "dtype", "'float32' or 'bfloat16'")
         require(self.protocol in ("aim", "benchmark"), self, "protocol", "'aim' or 'benchmark'")
         self.schedule.validate()
-        kinds = [type(term.loss).__name__ for term in self.losses]
-        require(len(set(kinds)) == len(kinds), self, "losses", "no kind of loss twice")
-        for term in self.losses:
-            smallest = term.loss.smallest_patch
-            require(
-                self.patch_size >= smallest,
-                self,
-                "patch_size",
-                f"at least {smallest} for the loss {type(term.loss).__name__}",
-            )
-        for source in (*self.train, *(() if self.valid is None else (self.valid,))):
-            source.validate(scale)
+        smallest = {type(term.loss).__name__: term.loss.smallest_patch for term in self.losses}
+        require(len(smallest) == len(self.losses), self, "losses", "no kind of loss twice")
+        for name, side in smallest.items():
+            require(self.patch_size >= side, self, "patch_size", f"at least {side} for the loss {name}")
+        for source in (*self.train, self.valid):
+            if source is not None:
+                source.validate(scale)
 
     def replace(self, **fields: Any) -> Self:
         """Returns the run with other values of some fields."""
@@ -151,7 +142,7 @@ class TrainConfig:
 
 
 def published_epoch(n_pairs: int, batch_size: int) -> int:
-    """Returns the steps of an epoch of the published loader: one pass over a large set, 1000 over a small one.
+    """Returns the steps of an epoch of the published loader: a pass over a large set, 1000 over a small one.
 
     Args:
         n_pairs: of the training data.

@@ -103,8 +103,8 @@ function makeCard(entry, index) {
     make("span", { className: "reason", textContent: entry.reason }),
     make("span", { className: "flag", textContent: "overturned" }),
   );
-  const severity = make("span", { className: "severity", textContent: `severity ${entry.severity}` });
-  severity.classList.toggle("over", entry.isOverLimit);
+  const severity = make("span", { className: "severity", textContent: `severity ${entry.severity.toFixed(2)}` });
+  severity.classList.toggle("over", entry.severity > 1);
   const heading = make("div", { className: "heading" }, verdict, severity, button);
   const pictures = make(
     "div",

@@ -5,13 +5,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from realsr_jax.system.files import file_state
 from realsr_jax.wash.figures import Figures
 
 _VERSION: Final = 2  # of the measurements; older ones are made again
-_NOTHING: Final = Figures()
+_UNKNOWN: Final = Figures()
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Record:
     hr_height: int = 0
     fault: str = ""
     problem: str = ""
-    figures: Figures = _NOTHING
+    figures: Figures = _UNKNOWN
     lr_hash: str = ""
     hr_hash: str = ""
     thumbnail: str = ""
@@ -57,7 +57,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, pairs: Sequence[Record], scale: int) -> None:
-        """Opens a journal.
+        """Reads a journal.
 
         Args:
             path: the file; made if there is none.
@@ -68,38 +68,32 @@ class Journal:
         Raises:
             OSError: if the file cannot be read or written.
         """
+        self._path = path
         self._keys = {pair.name: _fingerprint(pair, scale) for pair in pairs}
-        lines = _read_lines(path)
-        self.records = {name: lines[key] for name, key in self._keys.items() if key in lines}
-        is_cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
-        self._file = path.open("a", encoding="utf-8")
-        if is_cut_off:  # by a kill, in the last line
-            self._file.write("\n")
+        content = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        known = _read_lines(content)
+        self.records = {name: known[key] for name, key in self._keys.items() if key in known}
+        is_cut_off = content[-1:] not in ("", "\n")  # by a kill, in the last line
+        self._append("\n" if is_cut_off else "")
 
     def add(self, record: Record) -> None:
         """Appends a record."""
         line = {"fingerprint": self._keys[record.name], "record": dataclasses.asdict(record)}
         self.records[record.name] = record
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._append(json.dumps(line) + "\n")
 
-    def __enter__(self) -> Self:
-        """Returns the journal."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Closes the file."""
-        self._file.close()
+    def _append(self, text: str) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def _fingerprint(pair: Record, scale: int) -> str:
     return repr((_VERSION, scale, [file_state(path) for path in (pair.lr, pair.hr)]))
 
 
-def _read_lines(path: Path) -> dict[str, Record]:
+def _read_lines(content: str) -> dict[str, Record]:
     """Reads the records that are whole, by fingerprint; what could not be read may have been mended since."""
     lines = {}
-    content = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for text in content.splitlines():
         try:
             line = json.loads(text)

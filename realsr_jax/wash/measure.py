@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from realsr_jax.images.sizes import check_pair_sizes
+from realsr_jax.images.photo import check_pair_sizes
 from realsr_jax.wash.colour import compare_colours
 from realsr_jax.wash.difference import differing_share, measure_difference, predict
 from realsr_jax.wash.figures import Figures

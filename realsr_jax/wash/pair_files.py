@@ -4,19 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from realsr_jax.images import ImageError, Metadata, Photo, read_photo, write_photo
-from realsr_jax.images.sizes import check_pair_sizes
+from realsr_jax.images.photo import check_pair_sizes
 from realsr_jax.system.errors import in_one_line
 from realsr_jax.wash.align import align_pair
-from realsr_jax.wash.contact_sheet import SheetEntry
+from realsr_jax.wash.contact_sheet import encode_entry
+from realsr_jax.wash.figures import Figures
 from realsr_jax.wash.journal import Record
 from realsr_jax.wash.measure import Measured, hash_pixels, make_thumbnail, measure_pair
 from realsr_jax.wash.opencv import cv2
-from realsr_jax.wash.verdict import CORRECTABLE, Limits, Verdict, judge
+from realsr_jax.wash.registration import Registration
+from realsr_jax.wash.verdict import Limits, Verdict, judge
 
 _SAMPLED: Final = 25
 _SHOWN_SIDE: Final = 360
@@ -61,11 +63,9 @@ def measure_files(pair: Record, scale: int) -> Record:
     (lr_height, lr_width), (hr_height, hr_width) = lr.shape[:2], hr.shape[:2]
     pair = replace(pair, lr_width=lr_width, lr_height=lr_height, hr_width=hr_width, hr_height=hr_height)
     try:
-        check_pair_sizes(lr, hr, scale)
+        figures = measure_pair(lr, hr, scale).figures
     except ImageError as error:
         return replace(pair, fault="sizes", problem=str(error))
-    try:
-        figures = measure_pair(lr, hr, scale).figures
     except (cv2.error, ValueError, MemoryError) as error:
         problem = f"{pair.hr}: cannot be measured ({in_one_line(error)})"
         return replace(pair, fault="unreadable", problem=problem)
@@ -89,7 +89,7 @@ def align_files(pair: Record, scale: int, faults: frozenset[str], limits: Limits
     Args:
         pair: the files, which can be read.
         scale: HR's size over LR's.
-        faults: what is wrong with it, of `CORRECTABLE`.
+        faults: what is wrong with it, see `Verdict.is_correctable`.
         limits: what is asked of the result.
         folder: where LR and HR stand.
 
@@ -99,10 +99,6 @@ def align_files(pair: Record, scale: int, faults: frozenset[str], limits: Limits
     Raises:
         ImageError: if it cannot be written.
     """
-    assert faults <= CORRECTABLE
-    targets = aligned_files(pair, folder)
-    for target in targets:  # an earlier result, which may not hold any more
-        target.unlink(missing_ok=True)
     lr, hr = _read(pair.lr), _read(pair.hr)
     measured = measure_pair(lr, hr, scale)
     aligned = align_pair(lr, hr, scale, measured, colours=bool(faults & {"gain", "ratio"}))
@@ -111,13 +107,13 @@ def align_files(pair: Record, scale: int, faults: frozenset[str], limits: Limits
     verdict = judge(measure_pair(*aligned, scale).figures, limits)
     if not verdict.is_clean:
         return f"{pair.name}: even aligned, {verdict.reason}"
-    for target, image in zip(targets, aligned, strict=True):
-        write_photo(Photo(np.ascontiguousarray(image), None, False, Metadata(), "PNG"), target)
+    for target, image in zip(aligned_files(pair, folder), aligned, strict=True):
+        write_photo(Photo(np.ascontiguousarray(image), Metadata(), "PNG"), target)
     return ""
 
 
-def make_entry(pair: Record, scale: int, verdict: Verdict) -> SheetEntry | None:
-    """Makes what the sheet shows of a pair, or None if its files can no longer be read."""
+def make_entry(pair: Record, scale: int, verdict: Verdict) -> dict[str, Any] | None:
+    """Makes what the sheet shows of a pair, see `encode_entry`; None if its files can no longer be read."""
     try:
         lr, hr = _read(pair.lr), _read(pair.hr)
     except ImageError:
@@ -125,19 +121,13 @@ def make_entry(pair: Record, scale: int, verdict: Verdict) -> SheetEntry | None:
     height, width = hr.shape[:2]
     factor = _SHOWN_SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    measured = None if pair.fault == "sizes" else measure_pair(lr, hr, scale)
-    lr_shown, hr_shown = (_shown(image, size) for image in (lr, hr))
-    return SheetEntry(
-        name=pair.name,
-        verdict=verdict,
-        figures={label: text.format(f=measured.figures) for label, text in _SHOWN_FIGURES.items()}
-        if measured
-        else {},
-        lr=lr_shown,
-        hr=hr_shown,
-        difference=_show_difference(lr_shown, hr_shown, measured),
-        shifts=_show_shifts(measured, (lr.shape[1], lr.shape[0])),
-    )
+    # Of images whose sizes do not fit, nothing can be measured.
+    measured = Measured(Figures(), None, None) if pair.fault else measure_pair(lr, hr, scale)
+    figures = {} if pair.fault else {k: text.format(f=measured.figures) for k, text in _SHOWN_FIGURES.items()}
+    pictures = {"lr": _shown(lr, size), "hr": _shown(hr, size)}
+    pictures["difference"] = _show_difference(**pictures, difference=measured.difference)
+    shifts = _show_shifts(measured.registration, (lr.shape[1], lr.shape[0]))
+    return encode_entry(pair.name, verdict, figures, pictures, shifts)
 
 
 def _read(path: str) -> np.ndarray:
@@ -150,21 +140,20 @@ def _shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def _show_difference(lr: np.ndarray, hr: np.ndarray, measured: Measured | None) -> np.ndarray:
+def _show_difference(lr: np.ndarray, hr: np.ndarray, difference: np.ndarray | None) -> np.ndarray:
     """Marks in red where a pair differs, over its darkened picture; a difference at the limit is a third."""
-    if measured is None or measured.difference is None:
+    if difference is None:
         return cv2.absdiff(lr, hr)
     marked = cv2.cvtColor(cv2.cvtColor(lr, cv2.COLOR_RGB2GRAY) // 3, cv2.COLOR_GRAY2RGB)
-    differing = cv2.resize(measured.difference, lr.shape[1::-1], interpolation=cv2.INTER_AREA)
+    differing = cv2.resize(difference, lr.shape[1::-1], interpolation=cv2.INTER_AREA)
     marked[..., 0] = np.maximum(marked[..., 0], np.clip(85 * differing, 0, 255).astype(np.uint8))
     return marked
 
 
-def _show_shifts(measured: Measured | None, size: tuple[int, int]) -> np.ndarray:
-    """Returns some of the local shifts, the global one included, as `SheetEntry.shifts` has them."""
-    if measured is None or measured.registration is None:
+def _show_shifts(found: Registration | None, size: tuple[int, int]) -> np.ndarray:
+    """Returns some of the local shifts, the global one included, as `encode_entry` takes them."""
+    if found is None:
         return np.zeros((0, 5), np.float32)
-    found = measured.registration
     step = max(1, -(-len(found.shifts) // _SHOWN_SHIFTS))
     x, y = found.positions[::step].T
     global_x, global_y = found.similarity.at(x - (size[0] - 1) / 2, y - (size[1] - 1) / 2)

@@ -36,16 +36,9 @@ def write_results(folder: Path, records: Sequence[Record], verdicts: Sequence[Ve
     writer.writerows(rows)
     write_atomically(folder / "pairs.csv", table.getvalue())
     write_atomically(folder / "pairs.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-    for name, is_clean in (("clean.txt", True), ("rejected.txt", False)):
-        listed = pair_names(records, verdicts, is_clean=is_clean)
-        write_atomically(folder / name, "".join(f"{pair}\n" for pair in listed))
-
-
-def pair_names(records: Sequence[Record], verdicts: Sequence[Verdict], *, is_clean: bool) -> list[str]:
-    """Returns the sorted names of all clean pairs, or of all others."""
-    return sorted(
-        record.name for record, verdict in zip(records, verdicts, strict=True) if verdict.is_clean == is_clean
-    )
+    for verdict in ("clean", "rejected"):
+        names = sorted(row["name"] for row in rows if row["verdict"] == verdict)
+        write_atomically(folder / f"{verdict}.txt", "".join(f"{name}\n" for name in names))
 
 
 def choose_shown(verdicts: Sequence[Verdict], count: int) -> list[int]:

@@ -14,9 +14,7 @@ from realsr_jax.wash.journal import Record
 WORST: Final = 100.0
 """Severity of what cannot be used at all, such as an unreadable file."""
 
-CORRECTABLE: Final = frozenset({"shift", "corner", "rotation", "zoom", "gain", "ratio"})
-"""Faults that resampling LR and correcting its colours can mend."""
-
+_CORRECTABLE: Final = frozenset({"shift", "corner", "rotation", "zoom", "gain", "ratio"})
 _DECISIVE: Final = ("contrast", "correlation", "uncertainty")
 _BLOCK: Final = 1024
 
@@ -31,17 +29,13 @@ class Limits:
 
     min_contrast: float = _limit(3.0, "grey levels of standard deviation; below it, the picture is blank")
     min_correlation: float = _limit(0.4, "of the texture after alignment; below it, the pictures differ")
-    max_uncertainty: float = _limit(
-        0.25, "LR pixels to which the shift is known; beyond, all is too flat", " px"
-    )
+    max_uncertainty: float = _limit(0.25, "LR pixels to which the shift is known; beyond, all is flat", " px")
     max_shift: float = _limit(0.5, "LR pixels between LR and HR in the middle of the picture", " px")
     max_corner: float = _limit(1.0, "LR pixels in the farthest corner, by shift, rotation and zoom", " px")
     max_rotation: float = _limit(0.3, "degrees", " degrees")
     max_zoom: float = _limit(0.5, "percent by which one is enlarged against the other", " %")
     max_moving: float = _limit(3.0, "percent of the area moving half a pixel or more against the rest", " %")
-    max_differing: float = _limit(
-        2.0, "percent of the area showing something else: moved objects, leaves", " %"
-    )
+    max_differing: float = _limit(2.0, "percent of the area showing something else: moved objects", " %")
     max_gain: float = _limit(3.5, "percent that a channel is too bright or dark, tone curve told apart", " %")
     max_ratio: float = _limit(12.0, "percent between the channels' means, the tone curve included", " %")
     max_colour_error: float = _limit(4.0, "grey levels that gain, offset and tone curve leave", " levels")
@@ -49,17 +43,7 @@ class Limits:
     min_sharpness_x1: float = _limit(1.1, "likewise for images of equal sizes; 1 is no sharper")
     min_detail: float = _limit(0.25, "HR's fine waves over a sharp photo's; 0.4 to 1.5 is usual, 0.2 blurred")
     max_saturated: float = _limit(50.0, "percent of nearly white or black pixels", " %")
-    max_similarity: float = _limit(
-        0.998, "correlation of two pairs' thumbnails; beyond it, they are duplicates"
-    )
-
-    @classmethod
-    def described(cls) -> list[tuple[str, float, str]]:
-        """Returns name, default and meaning of each limit."""
-        return [
-            (field.name, getattr(cls, field.name), field.metadata["text"])
-            for field in dataclasses.fields(cls)
-        ]
+    max_similarity: float = _limit(0.998, "correlation of two pairs' thumbnails; beyond it, duplicates")
 
 
 class Verdict(NamedTuple):
@@ -83,6 +67,11 @@ class Verdict(NamedTuple):
     def rejection(self) -> str:
         """Why the pair was rejected; empty if it was not."""
         return "" if self.is_clean else self.reason
+
+    @property
+    def is_correctable(self) -> bool:
+        """Whether resampling LR and correcting its colours can mend all that is wrong."""
+        return not self.is_clean and bool(self.faults) and self.faults <= _CORRECTABLE
 
 
 class _Test(NamedTuple):

@@ -45,7 +45,7 @@ def _write_pairs(folder: Path, photos: str) -> PairFolder:
         hr = _photo(paths[index % len(paths)]) if paths else _synthetic(index)
         lr = imresize(hr, Fraction(1, SCALE))
         for side, pixels in (("lr", lr), ("hr", hr)):
-            photo = images.Photo(pixels, None, False, images.Metadata(), "PNG")
+            photo = images.Photo(pixels, images.Metadata(), "PNG")
             images.write_photo(photo, folder / side / f"{index:04}.png")
     return PairFolder(lr=str(folder / "lr"), hr=str(folder / "hr"))
 

@@ -87,7 +87,7 @@ def main() -> None:
         for found in images.find_photos([str(arguments.photos)])[: arguments.count]:
             photo = images.read_photo(found.path)
             h, w = (int(n * rng.uniform(0.4, 1)) for n in photo.rgb.shape[:2])
-            cut = images.Photo(photo.rgb[:h, :w], None, False, images.Metadata(), "PNG")
+            cut = images.Photo(photo.rgb[:h, :w], images.Metadata(), "PNG")
             images.write_photo(cut, source / f"{found.path.stem}.png")
         _measure_stages(source, Path(folder) / "out")
         one = next(source.iterdir())

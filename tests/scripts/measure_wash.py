@@ -54,7 +54,7 @@ def main() -> None:
 def measure_pair_of(planted, folder: Path):
     paths = [folder / f"{side}.png" for side in ("lr", "hr")]
     for path, image in zip(paths, (planted.lr, planted.hr), strict=True):
-        write_photo(Photo(np.ascontiguousarray(image), None, False, Metadata(), "PNG"), path)
+        write_photo(Photo(np.ascontiguousarray(image), Metadata(), "PNG"), path)
     return Record("pair.png", *map(str, paths))
 
 
