@@ -312,21 +312,27 @@ AIM_X2 = "https://1drv.ms/u/s!AtE0puUOX2nNgW9bGUzZtoRksxwP?e=dP5yMD"
 AIM_X3 = "https://1drv.ms/u/s!AtE0puUOX2nNgXA8gJT6YRTBhY7x?e=edRCqz"
 LISTS = "https://github.com/HolmesShuan/AIM2020-Real-Super-Resolution/tree/master/washed_dataset"
 DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K"
+INCOMPLETE = "manual: incomplete (a folder AIM or DIV2K in it counts too), so the data set cannot be built:"
 
 
 def test_everything_that_is_missing_is_listed(capsys):
     Path("manual").mkdir()
+    no_list = (
+        f"no such file or directory; expected a list of image names, one a line; download it from {LISTS}"
+    )
     assert build("aim_x2_washed_large") == 1
     assert errors(capsys) == [
-        "manual: these are neither there nor in its folder AIM:",
-        f"  manual/X2: not there; unpack the x2 images from {AIM_X2} there",
-        f"  manual/X3: not there; unpack the x3 images from {AIM_X3} there",
-        f"  manual/x2_clean_img_id.txt: not there; download it from {LISTS}",
-        f"  manual/x3_clean_img_id.txt: not there; download it from {LISTS}",
+        INCOMPLETE,
+        f"  manual/X2/HR: not there; unpack the x2 images from {AIM_X2} there",
+        f"  manual/X2/LR: not there; unpack the x2 images from {AIM_X2} there",
+        f"  manual/X3/HR: not there; unpack the x3 images from {AIM_X3} there",
+        f"  manual/X3/LR: not there; unpack the x3 images from {AIM_X3} there",
+        f"  manual/x2_clean_img_id.txt: {no_list}",
+        f"  manual/x3_clean_img_id.txt: {no_list}",
     ]
     assert build("div2k_x2") == 1
     assert errors(capsys) == [
-        "manual: incomplete, so the data set cannot be built:",
+        INCOMPLETE,
         f"  manual/DIV2K_train_HR: not there; its images are in {DIV2K}_train_HR.zip",
         f"  manual/DIV2K_train_LR_bicubic/X2: not there; its images are in {DIV2K}_train_LR_bicubic_X2.zip",
         f"  manual/DIV2K_valid_HR: not there; its images are in {DIV2K}_valid_HR.zip",
@@ -343,7 +349,7 @@ def test_missing_images_are_named(capsys):
     assert build("aim_x2") == 1
     unpack = f"; unpack the x2 images from {AIM_X2} there"
     assert errors(capsys) == [
-        "manual: incomplete, so the data set cannot be built:",
+        INCOMPLETE,
         f"  manual/AIM/X2/HR: 1 of 7 images missing: 000001{unpack}",
         f"  manual/AIM/X2/LR: 3 of 7 images missing: 000003 to 000004, 000006{unpack}",
     ]
@@ -561,6 +567,6 @@ def test_help_names_all_data_sets_and_flags(monkeypatch):
     shown = []
     monkeypatch.setattr(command, "say", shown.append)
     assert run("--help") == 0
-    for name in (*TFDS_NAMES, *prepare._DATASET_FLAGS, *prepare._LR_FLAGS):
+    for name in (*TFDS_NAMES, *prepare._FLAGS_OF["dataset"], *prepare._FLAGS_OF["make_lr"]):
         assert name.removesuffix("_washed") in shown[0]
     assert max(map(len, shown[0].splitlines())) <= 110

@@ -210,7 +210,7 @@ def test_align(capsys):
         (("--lr=no", "--hr=hr", "--output=out"), "no: no such folder; expected LR images there"),
         (("--lr=lr", "--hr=hr", "--output=hr/0.png"), "--output=hr/0.png: is a file; name a folder"),
         (("--lr=lr", "--hr=hr", "--output=out", "--keep=0"), "--keep=0 keeps nothing"),
-        (("--lr=lr", "--hr=hr", "--output=out", "--keep=1.5"), "--keep"),
+        (("--lr=lr", "--hr=hr", "--output=out", "--keep=1.5"), "--keep=1.5 keeps more than all"),
         (("--lr=lr", "--hr=hr", "--output=out", "--max_shift=far"), "--max_shift"),
         (("--lr=lr", "--hr=hr", "--output=out", "extra"), "unexpected argument 'extra'"),
         (("--lr=lr", "--hr=other", "--output=out"), "no files of the same name"),

@@ -79,7 +79,7 @@ def test_pairs_hold_the_images(source, tmp_path, decoded):
     lr, hr = pairs.crop(1, slice(2, 5), slice(1, 5))
     np.testing.assert_array_equal(lr, pairs[1].lr[2:5, 1:5])
     np.testing.assert_array_equal(hr, pairs[1].hr[4:10, 2:10])
-    assert [pair.name for pair in pairs[1:3]] == pairs.names[1:3]
+    assert [pair.name for pair in pairs][1:3] == pairs.names[1:3]
     with pytest.raises(IndexError):
         pairs[6]
 
@@ -252,5 +252,5 @@ def test_unknown_errors_name_the_pair(tmp_path):
         raise KeyError("lr")
 
     pair = pair_reading.UnreadPair("record 7", "", fail)
-    opened = store.open_store([pair], 2, tmp_path, threads=1, progress=lambda _: None)
+    opened = store.open_store([pair], 2, tmp_path, progress=lambda _: None)
     assert opened.problems == {0: "record 7: KeyError 'lr'"}

@@ -16,7 +16,7 @@ from tensorflow_datasets.datasets.div2k import div2k_dataset_builder
 from realsr_jax.data import tfds_builders
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import PUBLISHED_COUNTS, Tfds
-from realsr_jax.data.tfds_builders import AimRealSr, prepare_dataset
+from realsr_jax.data.tfds_builders import PairBuilder, prepare_dataset
 from realsr_jax.data.tfds_reading import list_tfds
 from realsr_jax.images import ImageError
 from realsr_jax.ops.matlab_resize import imresize
@@ -139,7 +139,7 @@ def test_stored_names(aim):
 
 def test_tfds_can_build_it_too(aim, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_builders, "_PAIRS_PER_SHARD", 3)
-    builder = AimRealSr(config="x2", data_dir=tmp_path, file_format="array_record")
+    builder = PairBuilder("aim_x2", str(tmp_path))
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=aim.manual_dir, try_download_gcs=False)
     )

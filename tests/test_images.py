@@ -385,7 +385,7 @@ def test_metadata_is_kept(tmp_path, source, target, dtype):
     photo = dataclasses.replace(
         photo, samples=photo.samples.astype(dtype) * (257 if dtype == np.uint16 else 1)
     )
-    result = images.make_result(np.full((48, 32, 3), 99.0, np.float32), None, photo, format=target)
+    result = photo_module.make_result(np.full((48, 32, 3), 99.0, np.float32), None, photo, format=target)
     assert result.rgb.dtype == (dtype if target in ("PNG", "TIFF") else np.uint8)
     images.write_photo(result, tmp_path / "out")
     assert b"old thumbnail" not in (tmp_path / "out").read_bytes()
@@ -493,7 +493,7 @@ def test_network_values_round_trip():
     source = make_photo(samples)
     assert source.network_input().dtype == np.float32
     assert source.network_input().max() == 255
-    result = images.make_result(source.network_input(), source.network_alpha(), source, format="TIFF")
+    result = photo_module.make_result(source.network_input(), source.network_alpha(), source, format="TIFF")
     np.testing.assert_array_equal(all_samples(result), samples)
     assert make_photo(random_samples(3)).network_input().dtype == np.uint8
     assert make_photo(random_samples(3)).network_alpha() is None
@@ -501,21 +501,21 @@ def test_network_values_round_trip():
 
 def test_rounding_goes_to_even_and_clips():
     sr = np.float32([-3, -0.4, 0.5, 1.5, 2.5, 254.5, 255.4, 300, 7]).reshape(1, 3, 3)
-    result = images.make_result(sr, None, make_photo(random_samples(3)), format="PNG")
+    result = photo_module.make_result(sr, None, make_photo(random_samples(3)), format="PNG")
     assert result.rgb.ravel().tolist() == [0, 0, 0, 2, 2, 254, 255, 255, 7]
     deep = make_photo(random_samples(3, dtype=np.uint16))
     sr = np.float32([-1, 0.5, 1, 255, 256, 1.5, 2, 3, 4]).reshape(1, 3, 3)
-    result = images.make_result(sr, None, deep, format="PNG")
+    result = photo_module.make_result(sr, None, deep, format="PNG")
     assert result.rgb.ravel().tolist() == [0, 128, 257, 65535, 65535, 386, 514, 771, 1028]
-    assert images.make_result(sr, None, deep, format="JPEG").rgb.dtype == np.uint8
+    assert photo_module.make_result(sr, None, deep, format="JPEG").rgb.dtype == np.uint8
 
 
 def test_results_are_quantised_in_bands(monkeypatch):
     sr = np.random.default_rng(0).uniform(-20, 280, (13, 7, 3)).astype(np.float32)
     grey = make_photo(random_samples(1))
-    whole = images.make_result(sr, None, grey, format="PNG").rgb
+    whole = photo_module.make_result(sr, None, grey, format="PNG").rgb
     monkeypatch.setattr(photo_module, "_BAND_PIXELS", 15)
-    banded = images.make_result(sr, None, grey, format="PNG").rgb
+    banded = photo_module.make_result(sr, None, grey, format="PNG").rgb
     np.testing.assert_array_equal(banded, whole)
     expected = np.clip(np.rint(sr.astype(np.float64).mean(axis=-1)), 0, 255)
     np.testing.assert_array_equal(whole, np.repeat(expected[..., None], 3, axis=-1))
@@ -523,7 +523,7 @@ def test_results_are_quantised_in_bands(monkeypatch):
 
 def test_grey_of_equal_channels_is_that_channel():
     values = np.float32([0.5, 1.5, 100.1, 200.5]).reshape(2, 2, 1).repeat(3, axis=-1)
-    result = images.make_result(values, None, make_photo(random_samples(1)), format="PNG")
+    result = photo_module.make_result(values, None, make_photo(random_samples(1)), format="PNG")
     assert result.is_grey
     assert result.rgb[..., 0].ravel().tolist() == [0, 2, 100, 200]
 
@@ -531,7 +531,7 @@ def test_grey_of_equal_channels_is_that_channel():
 def test_values_that_are_not_finite_are_refused():
     for bad in (np.nan, np.inf):
         with pytest.raises(images.ImageError, match="not finite"):
-            images.make_result(
+            photo_module.make_result(
                 np.full((2, 2, 3), bad, np.float32), None, make_photo(random_samples(3)), format="PNG"
             )
 
@@ -541,10 +541,10 @@ def test_opaque_alpha_is_dropped_for_jpeg_only():
     samples = random_samples(4)
     samples[..., 3] = 255
     opaque = make_photo(samples)
-    assert images.make_result(sr, alpha, opaque, format="JPEG").alpha is None
-    assert images.make_result(sr, alpha, opaque, format="PNG").alpha.tolist() == [[255, 255]] * 2
+    assert photo_module.make_result(sr, alpha, opaque, format="JPEG").alpha is None
+    assert photo_module.make_result(sr, alpha, opaque, format="PNG").alpha.tolist() == [[255, 255]] * 2
     with pytest.raises(images.ImageError, match="transparency"):
-        images.make_result(sr, alpha, make_photo(random_samples(4)), format="JPEG")
+        photo_module.make_result(sr, alpha, make_photo(random_samples(4)), format="JPEG")
 
 
 # Writing
@@ -662,8 +662,8 @@ def test_write_replaces_and_reports_missing_folder(tmp_path):
 
 
 def test_check_writable():
-    images.check_writable("JPEG", width=65500, height=65500, has_alpha=False)
-    images.check_writable("WEBP", width=16383, height=1, has_alpha=True)
+    photo_module.check_writable("JPEG", width=65500, height=65500, has_alpha=False)
+    photo_module.check_writable("WEBP", width=16383, height=1, has_alpha=True)
     for format, size, has_alpha, message in (
         ("JPEG", 1, True, "transparency; PNG, WEBP, TIFF and BMP can"),
         ("JPEG", 65501, False, "too large for JPEG, which holds at most 65500"),
@@ -672,7 +672,7 @@ def test_check_writable():
         ("GIF", 1, False, "cannot write GIF"),
     ):
         with pytest.raises(images.ImageError, match=message):
-            images.check_writable(format, width=size, height=size, has_alpha=has_alpha)
+            photo_module.check_writable(format, width=size, height=size, has_alpha=has_alpha)
 
 
 def test_jpeg_limit_is_what_the_encoder_takes(tmp_path):

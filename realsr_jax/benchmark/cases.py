@@ -68,7 +68,7 @@ class Case:
     @property
     def scale(self) -> int:
         """Output size over input size."""
-        return self.fields.get("scale", ModelConfig.scale)
+        return self.fields.get("scale") or self.model_config.scale
 
     @property
     def result_pixels(self) -> int:
@@ -77,7 +77,7 @@ class Case:
 
     @property
     def model_config(self) -> ModelConfig:
-        """The network; imports JAX."""
+        """The network; imports JAX, which other sides, told all fields, need not."""
         return NETWORKS[self.network].config_class(**self.fields)
 
     @property

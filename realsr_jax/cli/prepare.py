@@ -30,13 +30,15 @@ from typing import Final
 from absl import flags
 
 from realsr_jax.cli import command
-from realsr_jax.system.errors import UsageError, did_you_mean
+from realsr_jax.system.errors import UsageError
 from realsr_jax.system.processes import count_threads, in_threads
 from realsr_jax.system.terminal import Progress, complain, silent_pillow
 
 _NAME: Final = "realsr-prepare"
-_DATASET_FLAGS: Final = ("manual_dir", "data_dir")
-_LR_FLAGS: Final = ("hr", "lr", "border", "skip_existing")
+_FLAGS_OF: Final = {
+    "dataset": ("manual_dir", "data_dir"),
+    "make_lr": ("hr", "lr", "border", "skip_existing"),
+}
 
 
 def _define_flags(table: command.FlagTable) -> None:
@@ -72,41 +74,33 @@ def _define_flags(table: command.FlagTable) -> None:
 def _main(values: flags.FlagValues) -> int:
     if (values.dataset is None) == (values.make_lr is None):
         raise UsageError("name either --dataset to build a data set, or --make_lr to make LR images")
-    mode, other, misplaced, needed = (
-        ("--dataset", "--make_lr", _LR_FLAGS, ("manual_dir",))
-        if values.make_lr is None
-        else ("--make_lr", "--dataset", _DATASET_FLAGS, ("hr", "lr"))
-    )
-    for name in misplaced:
+    mode, other, needed = "dataset", "make_lr", ("manual_dir",)
+    if values.make_lr is not None:
+        mode, other, needed = "make_lr", "dataset", ("hr", "lr")
+    for name in _FLAGS_OF[other]:
         if values[name].present:
-            raise UsageError(f"--{name} belongs to {other}, it cannot stand beside {mode}")
+            raise UsageError(f"--{name} belongs to --{other}, it cannot stand beside --{mode}")
     missing = [f"--{name}" for name in needed if not values[name].value]
     if missing:
-        raise UsageError(f"{' and '.join(missing)} must be given with {mode}")
+        raise UsageError(f"{' and '.join(missing)} must be given with --{mode}")
     with silent_pillow():
-        return _prepare(values) if values.make_lr is None else _make_lr(values)
+        return _prepare(values) if mode == "dataset" else _make_lr(values)
 
 
 def _prepare(values: flags.FlagValues) -> int:
     """Builds a data set."""
-    from realsr_jax.data.published_sets import TFDS_NAMES
-
-    if values.dataset not in TFDS_NAMES:
-        guess = did_you_mean(values.dataset, TFDS_NAMES)
-        raise UsageError(f"--dataset={values.dataset}: {guess}the data sets are {', '.join(TFDS_NAMES)}")
     manual_dir = _folder(values, "manual_dir")
     command.output_folder(values, "data_dir")
 
     from realsr_jax.data.tfds_builders import prepare_dataset
 
-    report = functools.partial(complain, _NAME)
     with Progress("checking", "pairs") as progress:
         prepared = prepare_dataset(
             values.dataset,
             manual_dir=manual_dir,
             data_dir=values.data_dir,
             progress=progress.update,
-            report=report,
+            report=functools.partial(complain, _NAME),
         )
     counts = ", ".join(f"{split} {count:,}" for split, count in prepared.counts.items())
     state = "built" if prepared.is_new else "there already"

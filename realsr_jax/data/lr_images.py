@@ -11,7 +11,7 @@ from realsr_jax.data.matching import find_keyed
 from realsr_jax.data.pair_reading import crop_to_multiple
 from realsr_jax.images import ImageError, Photo, read_photo, write_photo
 from realsr_jax.ops.matlab_resize import imresize
-from realsr_jax.system.errors import MEMORY_TEXT, in_one_line
+from realsr_jax.system.errors import explain_failure
 
 
 class LrResult(NamedTuple):
@@ -69,10 +69,8 @@ def make_lr_image(paths: tuple[Path, Path], *, scale: int, border: str) -> LrRes
         hr = crop_to_multiple(photo.rgb_8_bit(), source, scale)
         lr = imresize(hr[..., :1] if photo.is_grey else hr, Fraction(1, scale), border=border)
         write_photo(Photo(lr, photo.metadata, "PNG"), target)
-    except ImageError as error:
-        return LrResult(False, [in_one_line(error)])
-    except MemoryError:
-        return LrResult(False, [f"{source}: {MEMORY_TEXT}"])
+    except (ImageError, MemoryError) as error:
+        return LrResult(False, [f"{source}: {explain_failure(error).removeprefix(f'{source}: ')}"])
     remarks = {
         "16 bits per channel; rounded to 8 before it was reduced": photo.rgb.dtype != np.uint8,
         "its transparency is left out": photo.is_transparent,

@@ -13,11 +13,11 @@ import numpy as np
 
 from realsr_jax.data.errors import DataError
 from realsr_jax.images import ImageError, read_photo
-from realsr_jax.images.photo import check_pair_sizes
+from realsr_jax.images.photo import check_pair_sizes, size_text
 from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.system.errors import MEMORY_TEXT, in_one_line
 from realsr_jax.system.files import file_state
-from realsr_jax.system.processes import in_threads
+from realsr_jax.system.processes import count_threads, in_threads
 
 PairImages = tuple[np.ndarray, np.ndarray]
 """LR and HR, uint8 [h, w, 3] each."""
@@ -73,7 +73,8 @@ def read_reduced(lr: Path, hr: Path, *, scale: int) -> PairImages:
     lr_image, hr_image = _read(lr), _read(hr)
     if lr_image.shape != hr_image.shape:
         raise ImageError(
-            f"{lr}: {_size(lr_image)}, but {hr} has {_size(hr_image)}; with reduce_lr both must be equal"
+            f"{lr}: {size_text(lr_image)} pixels, but {hr} has {size_text(hr_image)} pixels; with reduce_lr "
+            "both must be equal"
         )
     lr_image, hr_image = crop_to_multiple(lr_image, lr, scale), crop_to_multiple(hr_image, hr, scale)
     return imresize(lr_image, Fraction(1, scale)), hr_image
@@ -87,7 +88,7 @@ def read_captured(lr: Path, hr: Path, *, captured_scale: int, scale: int) -> Pai
     lr_image, hr_image = _read(lr), _read(hr)
     height, width = (side // captured_scale * scale for side in hr_image.shape[:2])
     if min(height, width) < 1:
-        raise ImageError(f"{hr}: {_size(hr_image)}, too small for scale {captured_scale}")
+        raise ImageError(f"{hr}: {size_text(hr_image)} pixels, too small for scale {captured_scale}")
     return lr_image, imresize(hr_image, size=(height, width))
 
 
@@ -104,16 +105,12 @@ def crop_to_multiple(image: np.ndarray, path: Path, scale: int) -> np.ndarray:
     """
     height, width = (side // scale * scale for side in image.shape[:2])
     if min(height, width) < 1:
-        raise ImageError(f"{path}: {_size(image)}, smaller than the scale {scale}")
+        raise ImageError(f"{path}: {size_text(image)} pixels, smaller than the scale {scale}")
     return image[:height, :width]
 
 
 def _read(path: Path) -> np.ndarray:
     return read_photo(path).rgb_8_bit()
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]} x {image.shape[0]} pixels"
 
 
 # ------------------------------------------------------------------------------------------------ loading
@@ -141,8 +138,6 @@ class UndecodedPairs:
 def load_all(
     unread: Sequence[UnreadPair],
     scale: int,
-    *,
-    threads: int,
     progress: Callable[[int], None],
     keep: Callable[[PairImages], object] = lambda images: None,
 ) -> tuple[np.ndarray, dict[int, str]]:
@@ -151,7 +146,6 @@ def load_all(
     Args:
         unread: the pairs.
         scale: of the network.
-        threads: how many pairs are decoded at once.
         progress: called with the number of pairs loaded so far.
         keep: called with the images of each pair that can be used, in order.
 
@@ -159,7 +153,7 @@ def load_all(
         The sizes of the LR images and the problems; see `UndecodedPairs`.
     """
     lr_sizes, problems = np.zeros((len(unread), 2), np.int64), {}
-    for index, loaded in enumerate(in_threads(partial(load_pair, scale=scale), unread, threads)):
+    for index, loaded in enumerate(in_threads(partial(load_pair, scale=scale), unread, count_threads())):
         if isinstance(loaded, str):
             problems[index] = loaded
         else:

@@ -5,7 +5,7 @@ Free of TFDS, whose import takes seconds.
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -46,7 +46,7 @@ def scale_of(name: str) -> int:
     return int(named[1]) if named else 0
 
 
-def splits_of(dataset: str, manual_dir: Path) -> dict[str, list[Aim | Div2k]]:
+def splits_of(dataset: str, manual_dir: Path) -> Mapping[str, Sequence[Aim | Div2k]]:
     """Returns the sources whose pairs, one source after the other, are the splits of a data set.
 
     Args:
@@ -55,31 +55,26 @@ def splits_of(dataset: str, manual_dir: Path) -> dict[str, list[Aim | Div2k]]:
     """
     root, scale = str(manual_dir), scale_of(dataset)
     if dataset.startswith("div2k_"):
-        last = {"train": PUBLISHED_COUNTS["div2k_train"], "valid": 800 + PUBLISHED_COUNTS["div2k_validation"]}
-        return {"train": [Div2k(root, 1, last["train"])], "validation": [Div2k(root, 801, last["valid"])]}
-    train: list[Aim | Div2k] = []
-    for captured_scale in (2, 3) if dataset.endswith("_large") else (scale,):
-        clean_list = find_place(root, "AIM", f"x{captured_scale}_clean_img_id.txt")
-        train.append(
-            Aim(
-                root,
-                clean_list=str(clean_list) if "_washed" in dataset else "",
-                captured_scale=0 if captured_scale == scale else captured_scale,
-            )
-        )
-    has_validation = (find_place(root, "AIM", f"X{scale}") / "valid").is_dir()
-    return {"train": train} | ({"validation": [Aim(root, "valid")]} if has_validation else {})
+        n_train, n_validation = PUBLISHED_COUNTS["div2k_train"], PUBLISHED_COUNTS["div2k_validation"]
+        return {"train": [Div2k(root, 1, n_train)], "validation": [Div2k(root, 801, 800 + n_validation)]}
+    train = [Aim(root, captured_scale=other) for other in ((0, 3) if dataset.endswith("_large") else (0,))]
+    if "_washed" in dataset:
+        for source in train:
+            name = f"x{source.captured_scale or scale}_clean_img_id.txt"
+            source.clean_list = str(find_place(root, "AIM", name))
+    validation = Aim(root, "valid")
+    is_there = any(folder.is_dir() for folder in validation.folders(scale))
+    return {"train": train, "validation": [validation]} if is_there else {"train": train}
 
 
 def published_counts(dataset: str, manual_dir: Path) -> dict[str, int]:
     """Returns how many pairs each split of a data set must have, as far as that is published."""
     scale = scale_of(dataset)
-    counts = {}
-    for split, sources in splits_of(dataset, manual_dir).items():
-        parts = [source.published_count(scale) for source in sources]
-        if None not in parts:
-            counts[split] = sum(filter(None, parts))
-    return counts
+    return {
+        split: sum(source.published_count(scale) or 0 for source in sources)
+        for split, sources in splits_of(dataset, manual_dir).items()
+        if sources[0].published_count(scale) is not None
+    }
 
 
 def list_splits(dataset: str, manual_dir: Path) -> dict[str, list[StoredPair]]:
@@ -147,10 +142,13 @@ def _stored(pair: UnreadPair, captured_scale: int) -> StoredPair:
 
 def list_names(names: Iterable[str]) -> str:
     """Lists names in a few words; consecutive numbers become "000003 to 000007"."""
-    ordered = sorted(names)
-    keys = [(0, int(name) - place) if name.isdecimal() else (1, place) for place, name in enumerate(ordered)]
+
+    def run_of(item: tuple[int, str]) -> int | str:
+        place, name = item
+        return int(name) - place if name.isdecimal() else name
+
     runs = []
-    for _, group in groupby(zip(keys, ordered, strict=True), key=lambda item: item[0]):
+    for _, group in groupby(enumerate(sorted(names)), run_of):
         run = [name for _, name in group]
         runs.append(run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}")
     if len(runs) > _SHOWN_RUNS:

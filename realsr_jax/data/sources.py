@@ -8,7 +8,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from realsr_jax.data import pair_reading
 from realsr_jax.data.errors import DataError
@@ -26,14 +26,14 @@ PUBLISHED_COUNTS: Final = {
 }
 """How many pairs each published set of files holds."""
 
-AIM_PAGE: Final = "https://github.com/HolmesShuan/AIM2020-Real-Super-Resolution"
 _AIM_IMAGES: Final = {
     2: "https://1drv.ms/u/s!AtE0puUOX2nNgW9bGUzZtoRksxwP?e=dP5yMD",
     3: "https://1drv.ms/u/s!AtE0puUOX2nNgXA8gJT6YRTBhY7x?e=edRCqz",
     4: "https://1drv.ms/u/s!AtE0puUOX2nNgXHMsFe8G9MbbmQR?e=khQcNg",
 }
-_AIM_CLEAN_LISTS: Final = f"{AIM_PAGE}/tree/master/washed_dataset"
-DIV2K_PAGE: Final = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
+_AIM_CLEAN_LISTS: Final = (
+    "https://github.com/HolmesShuan/AIM2020-Real-Super-Resolution/tree/master/washed_dataset"
+)
 
 Listed = tuple[list[UnreadPair], list[str]]
 """The pairs of a source in a fixed order, and a line for each file that has no partner."""
@@ -72,7 +72,7 @@ class Source:
         raise NotImplementedError
 
     def folders(self, scale: int) -> dict[Path, str]:
-        """Returns where LR and HR images of a published data set belong, and how to get those missing there."""
+        """Returns where a published data set's LR and HR images belong, and how to get what is missing."""
         raise NotImplementedError
 
 
@@ -101,10 +101,10 @@ class PairFolder(Source):
 
     def list_pairs(self, scale: int) -> Listed:
         """See `Source.list_pairs`."""
-        places = self.lr, self.hr, "{} images"
+        read, options = pair_reading.read_pair, {}
         if self.reduce_lr:
-            return _list_matched(self, *places, pair_reading.read_reduced, scale=scale)
-        return _list_matched(self, *places, pair_reading.read_pair)
+            read, options = pair_reading.read_reduced, {"scale": scale}
+        return _list_matched(self, self.lr, self.hr, "{} images", read, **options)
 
 
 @dataclasses.dataclass
@@ -142,6 +142,8 @@ class Div2k(Source):
         last: number of the last image; 1 to 800 train, 801 to 810 validate.
     """
 
+    HOMEPAGE: ClassVar = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
+
     root: str = "data/DIV2K"
     first: int = 1
     last: int = 800
@@ -178,11 +180,11 @@ class Div2k(Source):
     def folders(self, scale: int) -> dict[Path, str]:
         """See `Source.folders`."""
         lr, hr = self._paths(scale, self.first)
-        archive = f"its images are in {DIV2K_PAGE}{_published_prefix(self.first)}"
+        archive = f"its images are in {self.HOMEPAGE}{_published_prefix(self.first)}"
         return {lr.parent: f"{archive}LR_bicubic_X{scale}.zip", hr.parent: f"{archive}HR.zip"}
 
     def _paths(self, scale: int, number: int) -> tuple[Path, Path]:
-        """Returns where the LR and the HR image of a number are, as published where no folder of HR images is."""
+        """Returns where an LR and its HR image are; as published if there is no folder of HR images."""
         root, published = Path(os.path.expanduser(self.root)), _published_prefix(number)
         places = [(base, prefix) for base in (root, root / "DIV2K") for prefix in ("", published)]
         there = (place for place in places if (place[0] / f"{place[1]}HR").is_dir())
@@ -203,6 +205,8 @@ class Aim(Source):
             ``(H // 3 * scale, W // 3 * scale)``, which join the x2 pairs in the large washed set.
     """
 
+    HOMEPAGE: ClassVar = "https://github.com/HolmesShuan/AIM2020-Real-Super-Resolution"
+
     root: str = "data/AIM"
     split: str = "train"
     clean_list: str = ""
@@ -217,12 +221,12 @@ class Aim(Source):
     def list_pairs(self, scale: int) -> Listed:
         """See `Source.list_pairs`."""
         captured_scale = self.captured_scale or scale
-        what = f"AIM's {{}} images of scale {captured_scale} from {_AIM_IMAGES.get(captured_scale, AIM_PAGE)}"
-        places = *map(str, self.folders(scale)), what
+        lr, hr = map(str, self.folders(scale))
+        what = f"AIM's {{}} images of scale {captured_scale} from {_AIM_IMAGES[captured_scale]}"
         if captured_scale == scale:
-            return _list_matched(self, *places, pair_reading.read_pair)
+            return _list_matched(self, lr, hr, what, pair_reading.read_pair)
         scales = {"captured_scale": captured_scale, "scale": scale}
-        return _list_matched(self, *places, pair_reading.read_captured, **scales)
+        return _list_matched(self, lr, hr, what, pair_reading.read_captured, **scales)
 
     def published_count(self, scale: int) -> int | None:
         """See `Source.published_count`."""
@@ -246,11 +250,10 @@ class Aim(Source):
     def folders(self, scale: int) -> dict[Path, str]:
         """See `Source.folders`."""
         captured_scale = self.captured_scale or scale
-        folder = find_place(self.root, "AIM", f"X{captured_scale}") / (
-            "valid" if self.split == "valid" else ""
-        )
-        images = _AIM_IMAGES.get(captured_scale, AIM_PAGE)
-        unpack = f"unpack the x{captured_scale} images from {images} there"
+        folder = find_place(self.root, "AIM", f"X{captured_scale}")
+        if self.split == "valid":
+            folder /= "valid"
+        unpack = f"unpack the x{captured_scale} images from {_AIM_IMAGES[captured_scale]} there"
         return {folder / "LR": unpack, folder / "HR": unpack}
 
 

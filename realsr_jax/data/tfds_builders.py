@@ -11,24 +11,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.pair_reading import check_space, load_pair
-from realsr_jax.data.published_sets import (
-    TFDS_NAMES,
-    StoredPair,
-    list_splits,
-    published_counts,
-    scale_of,
-)
-from realsr_jax.data.sources import AIM_PAGE, DIV2K_PAGE
+from realsr_jax.data.published_sets import TFDS_NAMES, StoredPair, list_splits, published_counts, scale_of
+from realsr_jax.data.sources import Aim, Div2k
 from realsr_jax.data.tfds_reading import check_format
-from realsr_jax.images import Metadata, encode
-from realsr_jax.system.errors import first_line
+from realsr_jax.images import Metadata
+from realsr_jax.images.encoding import encode
+from realsr_jax.system.errors import UsageError, did_you_mean, first_line
 from realsr_jax.system.files import locked, replacing_file
 from realsr_jax.system.processes import count_threads, in_threads
 
@@ -37,79 +32,51 @@ _PAIRS_PER_SHARD: Final = 100
 Example = dict[str, str | bytes]
 """A record before TFDS serialises it."""
 
+Shards = dict[str, Sequence[StoredPair]]
+"""The pairs of each file of records, by a digest that tells its content from any other without reading it."""
+
 
 class PairBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """Base of the builders of published pairs.
+    """Builder of one of `TFDS_NAMES`.
 
-    Features: ``lr`` and ``hr``, image files of uint8 [h, w, 3] and [h * scale, w * scale, 3], and ``name``.
+    Features: ``lr`` and ``hr``, image files of uint8 [h, w, 3] and [h * scale, w * scale, 3], and ``name``,
+    such as "000090", or "000090_x3" for an x3 pair of AIM's whose HR is reduced. Pairs are in the order of
+    their names; those of x2_washed_large are the clean x2 and then the clean x3 pairs.
     """
 
-    HOMEPAGE = ""
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "what belongs into the manual directory, realsr-prepare --help says"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "what belongs in the manual directory, realsr-prepare --help says"
+    BUILDER_CONFIGS: ClassVar = [
+        # TFDS has a data set div2k too, built with TensorFlow: these are the same pairs in the same place.
+        tfds.core.BuilderConfig(name=config, version="2.0.0" if name == "div2k" else "1.0.0")
+        for name, config in (full_name.split("/") for full_name in TFDS_NAMES.values())
+    ]
     url_infos = None  # no checksums: to look for them, TFDS imports a package that it does not install
 
-    @property
-    def dataset(self) -> str:
-        """Which of `TFDS_NAMES` it is."""
-        full_name = f"{self.name}/{self.builder_config_name}"
-        return next(dataset for dataset, name in TFDS_NAMES.items() if name == full_name)
+    def __init__(self, dataset: str, data_dir: str = "") -> None:
+        """Makes the builder of a data set, which is stored under a folder, by default that of TFDS."""
+        name, config = TFDS_NAMES[dataset].split("/")
+        self.dataset = dataset
+        vars(self)["name"] = name  # which TFDS declares for classes only
+        super().__init__(config=config, data_dir=data_dir or None, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         images = {side: tfds.features.Image(encoding_format="png") for side in ("lr", "hr")}
+        source = Div2k if self.name == "div2k" else Aim
         return tfds.core.DatasetInfo(
             builder=self,
-            description=str(self.__doc__),
+            description=str(source.__doc__),
             features=tfds.features.FeaturesDict({**images, "name": tfds.features.Text()}),
             supervised_keys=("lr", "hr"),
-            homepage=self.HOMEPAGE,
+            homepage=source.HOMEPAGE,
         )
 
     # For those who call `download_and_prepare`; `prepare_dataset` can continue and lists all problems.
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager):
-        splits = list_splits(self.dataset, Path(dl_manager.manual_dir))
         example = functools.partial(_keyed_example, scale=scale_of(self.dataset))
         return {
-            split: [functools.partial(map, example, shard.pairs) for shard in _cut(pairs)]
-            for split, pairs in splits.items()
+            split: [functools.partial(map, example, shard) for shard in _cut(pairs).values()]
+            for split, pairs in list_splits(self.dataset, Path(dl_manager.manual_dir)).items()
         }
-
-
-def _configs(name: str) -> list[tfds.core.BuilderConfig]:
-    full_names = [full_name.split("/") for full_name in TFDS_NAMES.values()]
-    return [tfds.core.BuilderConfig(name=config) for builder, config in full_names if builder == name]
-
-
-class AimRealSr(PairBuilder):
-    """Pairs of photos of the same scene, taken at two focal lengths: AIM 2020 Real Image Super-Resolution.
-
-    Features: ``lr`` and ``hr``, PNG files of uint8 [h, w, 3] and [h * scale, w * scale, 3], and ``name``,
-    such as "000090", or "000090_x3" for an x3 pair whose HR is reduced. Pairs are in the order of their
-    names; those of x2_washed_large are the clean x2 and then the clean x3 pairs. The split ``validation``
-    exists where the folder ``valid`` does.
-
-    Source: P. Wei et al., "AIM 2020 Challenge on Real Image Super-Resolution", 2020; lists of clean images
-        and the large set by https://github.com/HolmesShuan/AIM2020-Real-Super-Resolution.
-    """
-
-    HOMEPAGE = AIM_PAGE
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS: ClassVar = _configs("aim_real_sr")
-
-
-class Div2kBuilder(PairBuilder, skip_registration=True):
-    """DIV2K: photos of 2K resolution and LR images that MATLAB's bicubic rule makes of them.
-
-    TFDS has a builder of this name, which needs TensorFlow; this one writes the same pairs to the same place.
-    Features: ``lr`` and ``hr``, PNG files of uint8 [h, w, 3] and [h * scale, w * scale, 3], and ``name``,
-    such as "0001". Pairs are in the order of their names.
-
-    Source: E. Agustsson and R. Timofte, "NTIRE 2017 Challenge on Single Image Super-Resolution", 2017.
-    """
-
-    name = "div2k"
-    HOMEPAGE = DIV2K_PAGE
-    VERSION = tfds.core.Version("2.0.0")  # that of TFDS's builder
-    BUILDER_CONFIGS: ClassVar = _configs("div2k")
 
 
 @dataclass(frozen=True)
@@ -153,17 +120,15 @@ def prepare_dataset(
         What is there now.
 
     Raises:
-        DataError: if there is no such data set, files are missing or cannot be used, or one that is there
-            already is not complete.
+        UsageError: if there is no such data set.
+        DataError: if files are missing or cannot be used, or a data set that is there is not complete.
         OSError: if the data set cannot be written.
     """
     if dataset not in TFDS_NAMES:
-        raise DataError(f"{dataset}: no such data set, only {', '.join(TFDS_NAMES)}")
+        guess = did_you_mean(dataset, TFDS_NAMES)
+        raise UsageError(f"{dataset}: no such data set; {guess}the data sets are {', '.join(TFDS_NAMES)}")
     manual_dir = Path(manual_dir).expanduser()
-    name, config = TFDS_NAMES[dataset].split("/")
-    kind = AimRealSr if name == AimRealSr.name else Div2kBuilder
-    place = os.path.expanduser(data_dir) or None
-    builder = kind(config=config, data_dir=place, file_format="array_record")
+    builder = PairBuilder(dataset, os.path.expanduser(data_dir))
     target = Path(builder.data_path)
     is_new = False
     if not target.exists():
@@ -188,20 +153,13 @@ def prepare_dataset(
 # ------------------------------------------------------------------------------------------------ writing
 
 
-class _Shard(NamedTuple):
-    """A file of records; `digest` tells its content from any other, without reading it."""
-
-    digest: str
-    pairs: Sequence[StoredPair]
-
-
-def _cut(pairs: Sequence[StoredPair]) -> list[_Shard]:
+def _cut(pairs: Sequence[StoredPair]) -> Shards:
     """Cuts a split into shards."""
-    shards = []
+    shards = {}
     for start in range(0, len(pairs), _PAIRS_PER_SHARD):
         part = pairs[start : start + _PAIRS_PER_SHARD]
         content = repr([(pair.name, pair.unread.fingerprint) for pair in part])
-        shards.append(_Shard(hashlib.sha256(content.encode()).hexdigest(), part))
+        shards[hashlib.sha256(content.encode()).hexdigest()] = part
     return shards
 
 
@@ -219,27 +177,28 @@ def _build(
     work = target.with_name(f"{target.name}.unfinished")
     work.mkdir(exist_ok=True)
     cut = {split: _cut(pairs) for split, pairs in splits.items()}
-    shards = [shard for part in cut.values() for shard in part]
+    shards = {digest: pairs for part in cut.values() for digest, pairs in part.items()}
     left = {path.name for path in work.iterdir()}
-    for name in left - {shard.digest for shard in shards}:
+    for name in left - shards.keys():
         (work / name).unlink()
-    todo = [shard for shard in shards if shard.digest not in left]
-    files = [path for shard in todo for pair in shard.pairs for path in pair.files]
+    todo = {digest: pairs for digest, pairs in shards.items() if digest not in left}
+    files = [path for pairs in todo.values() for pair in pairs for path in pair.files]
     needed = sum(path.stat().st_size for path in files if path.is_file())  # less than reduced HR images need
     check_space(work, needed, "the images", "make room or store the data set elsewhere")
-    total = sum(len(shard.pairs) for shard in shards)
-    n_checked, n_bad = total - sum(len(shard.pairs) for shard in todo), 0
+    total = sum(map(len, shards.values()))
+    n_checked, n_bad = total - sum(map(len, todo.values())), 0
     progress(n_checked, total)
-    for shard in todo:
-        n_bad_before = n_bad
-        for problem in _write_shard(builder, work / shard.digest, shard.pairs):
+    for digest, pairs in todo.items():
+        problems = []
+        for problem in _write_shard(builder, work / digest, pairs):
             if problem is not None:
-                n_bad += 1
+                problems.append(problem)
                 report(problem)
             n_checked += 1
             progress(n_checked, total)
-        if n_bad > n_bad_before:
-            (work / shard.digest).unlink()
+        if problems:
+            (work / digest).unlink()
+        n_bad += len(problems)
     if n_bad:
         raise DataError(
             f"{n_bad:,} of {total:,} pairs cannot be used, so there is no data set; replace their files and "
@@ -293,18 +252,18 @@ def _keyed_example(pair: StoredPair, scale: int) -> tuple[str, Example]:
     return pair.name, example
 
 
-def _finish(builder: PairBuilder, cut: Mapping[str, Sequence[_Shard]], work: Path) -> None:
+def _finish(builder: PairBuilder, cut: Mapping[str, Shards], work: Path) -> None:
     """Writes what TFDS must know of a data set into its folder, and names the shards as TFDS expects."""
     infos, names = [], {}
     for split, shards in cut.items():
         template = tfds.core.ShardedFileTemplate(
             tfds.core.Path(work), dataset_name=builder.name, split=split, filetype_suffix="array_record"
         )
-        lengths = [len(shard.pairs) for shard in shards]
-        size = sum((work / shard.digest).stat().st_size for shard in shards)
+        size = sum((work / digest).stat().st_size for digest in shards)
+        lengths = [len(pairs) for pairs in shards.values()]
         infos.append(tfds.core.SplitInfo(split, lengths, num_bytes=size, filename_template=template))
-        for index, shard in enumerate(shards):
-            names[shard.digest] = template.sharded_filepath(shard_index=index, num_shards=len(shards))
+        for index, digest in enumerate(shards):
+            names[digest] = template.sharded_filepath(shard_index=index, num_shards=len(shards))
     builder.info.set_splits(tfds.core.SplitDict(infos))
     builder.info.write_to_directory(work)
     for digest, name in names.items():

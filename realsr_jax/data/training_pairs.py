@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from realsr_jax.data.errors import DataError
 from realsr_jax.data.pair_reading import PairImages, UndecodedPairs, UnreadPair, load_all
 from realsr_jax.data.sources import Source
 from realsr_jax.system.files import cache_folder
-from realsr_jax.system.processes import count_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +32,7 @@ Place = tuple[DecodedStore | UndecodedPairs, int]
 """A data set's images, and the index of a pair in them."""
 
 
-class TrainingPairs(Sequence[TrainingPair]):
+class TrainingPairs:
     """Pairs of images, read when they are asked for. Can be pickled, without the pixels.
 
     Attributes:
@@ -55,13 +53,7 @@ class TrainingPairs(Sequence[TrainingPair]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> TrainingPair: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TrainingPair]: ...
-    def __getitem__(self, index: int | slice) -> TrainingPair | list[TrainingPair]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
+    def __getitem__(self, index: int) -> TrainingPair:
         index = range(len(self))[index]
         height, width = map(int, self.sizes[index])
         return TrainingPair(self.names[index], *self.crop(index, slice(0, height), slice(0, width)))
@@ -90,7 +82,6 @@ def open_pairs(
     patch_size: int = 0,
     decoded_dir: str = "",
     skip_bad: bool = False,
-    threads: int = 0,
     progress: Callable[[int, int], object] = lambda n_ready, n_all: None,
 ) -> TrainingPairs:
     """Joins data sets. Each pair is read and checked once, and its pixels are kept for fast crops.
@@ -102,7 +93,6 @@ def open_pairs(
         decoded_dir: folder for decoded images; empty for one in the user's cache, "none" to keep none and
             decode the files for every crop.
         skip_bad: leave out what cannot be used (see `TrainingPairs.problems`) instead of raising.
-        threads: how many pairs are decoded at once; 0 for one per processor core, at most 16.
         progress: called with the number of pairs that are ready, and of all, while images are decoded.
 
     Returns:
@@ -121,7 +111,7 @@ def open_pairs(
         def report(n_done: int, n_before: int = n_ready) -> None:
             progress(n_before + n_done, total)
 
-        images = _open_images(unread, scale, decoded_dir, threads or count_threads(), report)
+        images = _open_images(unread, scale, decoded_dir, report)
         n_ready += len(unread)
         problems += [*unmatched, *images.problems.values()]
         for index, (height, width) in enumerate((images.lr_sizes * scale).tolist()):
@@ -147,10 +137,10 @@ def open_pairs(
 
 
 def _open_images(
-    unread: Sequence[UnreadPair], scale: int, decoded_dir: str, threads: int, progress: Callable[[int], None]
+    unread: Sequence[UnreadPair], scale: int, decoded_dir: str, progress: Callable[[int], None]
 ) -> DecodedStore | UndecodedPairs:
     """Opens the store of a data set, or its files if nothing may be stored."""
     if decoded_dir == "none":
-        return UndecodedPairs(*load_all(unread, scale, threads=threads, progress=progress), unread)
+        return UndecodedPairs(*load_all(unread, scale, progress), unread)
     folder = Path(decoded_dir) if decoded_dir else cache_folder("decoded")
-    return open_store(unread, scale, folder, threads=threads, progress=progress)
+    return open_store(unread, scale, folder, progress)

@@ -133,7 +133,8 @@ def _fitting_hr(pair: ImagePair, hr: Photo, lr: Photo | None, sr: Photo | None, 
 
 def _read(path: Path) -> Photo:
     """Reads a photo without its transparency, which scores ignore."""
-    return dataclasses.replace(read_photo(path), alpha=None)
+    photo = read_photo(path)
+    return dataclasses.replace(photo, samples=photo.samples[..., : 1 if photo.is_grey else 3])
 
 
 def _encode(pair: ImagePair, images: dict[str, np.ndarray], border: int) -> dict[str, Any]:

@@ -4,20 +4,9 @@ PNG, JPEG, WebP, TIFF and BMP; 16 bits per channel in PNG and TIFF. All function
 """
 
 from realsr_jax.images.decoding import read_photo
-from realsr_jax.images.encoding import encode, write_photo
+from realsr_jax.images.encoding import write_photo
 from realsr_jax.images.metadata import Metadata
-from realsr_jax.images.photo import ImageError, Photo, check_writable, make_result
+from realsr_jax.images.photo import ImageError, Photo
 from realsr_jax.images.photo_listing import SUFFIXES, find_photos
 
-__all__ = [
-    "SUFFIXES",
-    "ImageError",
-    "Metadata",
-    "Photo",
-    "check_writable",
-    "encode",
-    "find_photos",
-    "make_result",
-    "read_photo",
-    "write_photo",
-]
+__all__ = ["SUFFIXES", "ImageError", "Metadata", "Photo", "find_photos", "read_photo", "write_photo"]

@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import imagecodecs
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -21,14 +20,11 @@ from realsr_jax.images.photo import ImageError, Photo, image_errors
 MAX_PIXELS: Final = 178_956_970
 
 _SIGNATURES: Final = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"RIFF": "WEBP",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
-    b"II+\x00": "TIFF",
-    b"MM\x00+": "TIFF",
-    b"BM": "BMP",
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "JPEG": b"\xff\xd8\xff",
+    "WEBP": b"RIFF",
+    "TIFF": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
+    "BMP": b"BM",
 }
 # The readers are called directly and not through `Image.open`, which warns about large photos (a warning can
 # be silenced only for all threads at once) and would try other formats, some with side effects. JPEGs
@@ -71,7 +67,7 @@ def _detect_format(data: bytes) -> str:
     """Names the format that a file's first bytes announce."""
     if not data:
         raise ImageError("the file is empty")
-    for signature, format in _SIGNATURES.items():
+    for format, signature in _SIGNATURES.items():
         if data.startswith(signature) and (format != "WEBP" or data[8:12] == b"WEBP"):
             return format
     raise ImageError("not a PNG, JPEG, WebP, TIFF or BMP image")
@@ -93,13 +89,14 @@ def _decode_other(data: bytes, format: str) -> Photo:
     metadata, orientation = read_metadata(image.info)
     bit_depth = data[24] if format == "PNG" else 8
     if bit_depth == 16:
-        samples = imagecodecs.png_decode(data)
+        import imagecodecs
+
+        samples = np.atleast_3d(imagecodecs.png_decode(data))
     else:
         if image.mode == "L" and bit_depth < 8 and "transparency" in image.info:
             # Pillow widens the pixels to 8 bits but not the value that marks transparent ones.
             image.info["transparency"] *= 255 // (2**bit_depth - 1)
         samples = _samples(image)
-    samples = samples.reshape(*samples.shape[:2], -1)
     return Photo(_upright(samples, orientation), metadata, format, getattr(image, "n_frames", 1))
 
 
@@ -117,12 +114,13 @@ def _samples(image: Image.Image) -> np.ndarray:
         raise ImageError(
             f"pixels of kind {image.mode} are not supported; 8 and 16 bit whole numbers per channel are"
         )
-    samples = np.asarray(image)
-    return samples.reshape(*samples.shape[:2], -1)
+    return np.atleast_3d(np.asarray(image))
 
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
     """Converts CMYK to sRGB, through the embedded profile where there is a usable one."""
+    from PIL import ImageCms
+
     profile = image.info.get("icc_profile") or b""
     if profile[16:20] == b"CMYK":
         try:
@@ -139,6 +137,8 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:
     """Converts CIELAB to sRGB."""
+    from PIL import ImageCms
+
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     converted = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
     assert converted is not None
@@ -202,6 +202,8 @@ def _has_16_bits(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
 
 def _16_bit_tiff_samples(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> np.ndarray:
     """Decodes a TIFF for which `_has_16_bits` holds: uint16 [h, w, 1 to 4], not yet upright."""
+    import imagecodecs
+
     height, width = tags[ExifTags.Base.ImageLength], tags[ExifTags.Base.ImageWidth]
     channels = tags.get(ExifTags.Base.SamplesPerPixel, 1)
     samples = imagecodecs.tiff_decode(data)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import imagecodecs
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
@@ -118,6 +117,8 @@ def _with_alpha_header(bmp: bytes) -> bytes:
 
 def _encode_png(samples: np.ndarray, metadata: Metadata, _quality: int) -> bytes:
     """Encodes PNG: the pixels by imagecodecs (which knows 16 bits), then the metadata's chunks between."""
+    import imagecodecs
+
     plain = samples[..., 0] if samples.shape[-1] == 1 else samples
     png = imagecodecs.png_encode(np.ascontiguousarray(plain), level=_PNG_LEVEL)
     chunks = []
@@ -155,7 +156,7 @@ def _encode_tiff(samples: np.ndarray, metadata: Metadata, _quality: int) -> byte
     for tag in (ExifTags.Base.StripOffsets, ExifTags.Base.StripByteCounts):
         directory.tagtype[tag] = TiffTags.LONG8 if is_big else TiffTags.LONG
     directory.update(tiff_exif_tags(metadata.exif))
-    layout = {
+    layout: dict[int, Any] = {
         ExifTags.Base.ImageWidth: width,
         ExifTags.Base.ImageLength: height,
         ExifTags.Base.BitsPerSample: (8 * samples.itemsize,) * channels,
@@ -181,6 +182,8 @@ def _encode_tiff(samples: np.ndarray, metadata: Metadata, _quality: int) -> byte
 
 def _tiff_strip(samples: np.ndarray) -> bytes:
     """Compresses rows [r, w, c] of samples."""
+    import imagecodecs
+
     differences = samples.copy()
     differences[:, 1:] -= samples[:, :-1]
     little_endian = differences.astype(differences.dtype.newbyteorder("<"), copy=False)

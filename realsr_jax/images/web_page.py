@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from realsr_jax.images import Metadata, check_writable, encode
+from realsr_jax.images.encoding import encode
+from realsr_jax.images.metadata import Metadata
+from realsr_jax.images.photo import check_writable
 
 
 def data_uri(image: np.ndarray, *, format: str, quality: int) -> str:

@@ -184,11 +184,9 @@ class Upsampler(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [n, h, w, c] to [n, h*scale, w*scale, c]."""
-        channels = x.shape[-1]
+        channels, options = x.shape[-1], {"edge_padding": self.edge_padding, "dtype": self.dtype}
         for i, step in enumerate(upsampling_steps(self.scale)):
-            x = Conv(channels * step**2, edge_padding=self.edge_padding, dtype=self.dtype, name=f"conv_{i}")(
-                x
-            )
+            x = Conv(channels * step**2, name=f"conv_{i}", **options)(x)
             x = ops.pixel_shuffle(nn.relu(x) if self.relu else x, step)
         return x
 

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,26 +54,21 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    retired = staging.with_name(f"{staging.name}.old")
+    staging.mkdir()
     try:
         yield staging
-        mask = os.umask(0)
-        os.umask(mask)
-        staging.chmod(0o777 & ~mask)
         if path.exists():
-            retired = staging.with_name(f"{staging.name}.old")
             os.replace(path, retired)
-            try:
-                os.replace(staging, path)
-            except BaseException:
-                os.replace(retired, path)
-                raise
-            shutil.rmtree(retired)
-        else:
-            os.replace(staging, path)
+        os.replace(staging, path)
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        if retired.exists() and not path.exists():
+            os.replace(retired, path)
         raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def remove_half_written(path: Path) -> None:

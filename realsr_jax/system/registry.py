@@ -2,7 +2,8 @@
 
 import importlib
 from collections import UserDict
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -10,8 +11,11 @@ Value = TypeVar("Value")
 class Registry(UserDict[str, Value]):
     """A dictionary whose values are objects, or where they are: ``"package.module:NAME"``."""
 
+    def __init__(self, places: Mapping[str, Any]) -> None:
+        super().__init__(places)
+
     def __getitem__(self, name: str) -> Value:
-        item = self.data[name]
+        item: Any = self.data[name]
         if isinstance(item, str):
             module, _, attribute = item.partition(":")
             item = self.data[name] = getattr(importlib.import_module(module), attribute)

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from realsr_jax import images, ops
-from realsr_jax.images import Photo
+from realsr_jax import ops
+from realsr_jax.images.photo import Photo, check_writable, make_result
 from realsr_jax.upscale.inference_config import InferenceConfig, bicubic_scale
 from realsr_jax.upscale.upscaler import OnProgress, Upscaler
 from realsr_jax.weights import load_weights
@@ -17,18 +17,10 @@ from realsr_jax.weights import load_weights
 _TILE: Final = 512
 _BICUBIC_REACH: Final = 4
 
+ImageUpscaler: TypeAlias = "Upscaler | BicubicUpscaler | ModelEnsemble"
+
 Smoothing = Callable[..., np.ndarray]
 """`smooth` with a radius and an eps."""
-
-
-class ImageUpscaler(Protocol):
-    """Anything that upscales as `Upscaler` does."""
-
-    scale: int
-
-    def __call__(self, lr: np.ndarray, *, progress: OnProgress | None = None) -> np.ndarray:
-        """Upscales uint8 or float32 [h, w, 3] to float32 [h*scale, w*scale, 3], 0..255, not clipped."""
-        ...
 
 
 class BicubicUpscaler:
@@ -87,21 +79,18 @@ class ModelEnsemble:
     def __call__(self, lr: np.ndarray, *, progress: OnProgress | None = None) -> np.ndarray:
         """Upscales uint8 or float32 [h, w, 3] to float32 [h*scale, w*scale, 3], 0..255."""
         total = np.zeros((lr.shape[0] * self.scale, lr.shape[1] * self.scale, 3), np.float32)
+        count = len(self._upscalers)
         for number, (upscaler, share) in enumerate(zip(self._upscalers, self._shares, strict=True)):
-            sr = upscaler(lr, progress=_among(progress, number, len(self._upscalers)))
+            part = None if progress is None else lambda done, n=number: progress((n + done) / count)
+            sr = upscaler(lr, progress=part)
             if self._round_each and lr.dtype == np.uint8:
                 np.rint(np.clip(sr, 0, 255, out=sr), out=sr)
             sr *= share
             total += sr
             del sr  # before the next network makes its own
         # Equal shares are 1 by now: the sum of whole numbers is exact, and so are ties in the mean.
-        total /= len(self._upscalers)
+        total /= count
         return total
-
-
-def _among(progress: OnProgress | None, number: int, count: int) -> OnProgress | None:
-    """Returns what tells of the progress of one network among several."""
-    return None if progress is None else lambda done: progress((number + done) / count)
 
 
 def load_inference(config: InferenceConfig, *, tile_batch: int | None = None) -> ImageUpscaler:
@@ -159,14 +148,14 @@ def upscale_photo(
         ValueError: if the image does not suit the upscaler's tiling.
     """
     height, width = (side * upscaler.scale for side in photo.rgb.shape[:2])
-    images.check_writable(format, width=width, height=height, has_alpha=photo.is_transparent)
+    check_writable(format, width=width, height=height, has_alpha=photo.is_transparent)
     sr = upscaler(photo.network_input(), progress=progress)
     if smoothing is not None:
         sr = smoothing(sr, whole_levels=photo.rgb.dtype == np.uint8)
     alpha = photo.network_alpha()
     if alpha is not None:
         alpha = BicubicUpscaler(upscaler.scale)(alpha[..., None])[..., 0]
-    return images.make_result(sr, alpha, photo, format=format)
+    return make_result(sr, alpha, photo, format=format)
 
 
 def make_smoothing(config: InferenceConfig) -> Smoothing | None:
