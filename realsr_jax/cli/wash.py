@@ -68,7 +68,7 @@ def _define_flags(table: command.FlagTable) -> None:
 
 def _main(values: flags.FlagValues) -> int:
     command.required(values, lr="name LR images", hr="name HR images", output="name a folder for the results")
-    if values.keep is not None and not 0 < values.keep:  # not a number included
+    if values.keep is not None and not 0 < values.keep <= 1:  # not a number included
         what = "more than all" if values.keep > 1 else "nothing"
         raise UsageError(f"--keep={values.keep:g} keeps {what}; expected a share such as 0.975")
     limits = Limits(**{limit.name: values[limit.name].value for limit in dataclasses.fields(Limits)})
@@ -115,7 +115,7 @@ def _list_pairs(lr: str, hr: str) -> tuple[list[Record], list[str]]:
         name = hr_path.name if name_of(hr_path.stem) == key else f"{key}{hr_path.suffix}"
         if name.splitlines() != [name.strip()] or name_of(Path(name).stem) != key or not name.isprintable():
             problems.append(f"{hr_path}: no list can hold this name; rename it")
-        elif False:
+        elif name in pairs:
             problems.append(f"{hr_path}: no list can tell it from {pairs[name].hr}; rename one")
         else:
             pairs[name] = Record(name, str(lr_path), str(hr_path))
