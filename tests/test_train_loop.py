@@ -170,6 +170,7 @@ def unbroken(folder):
     return workdir
 
 
+@pytest.mark.slow
 def test_sudden_deaths_change_nothing(folder, unbroken):
     workdir = folder / "killed"
     chance = random.Random(KILLS)
@@ -232,6 +233,7 @@ def _processes(folder, workdir, *args, count=2, script=None):
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_two_devices(folder):
     one = _Command(folder, folder / "one", devices=2)
     assert one.end() == 0, one.text

@@ -74,7 +74,7 @@ def run_case(
     config = case.model_config if case.network else None
     np.savez(folder / INPUTS, allow_pickle=False, **make_inputs(case, photo))
     np.savez(folder / WEIGHTS, allow_pickle=False, **(make_weights(config) if config else {}))
-    told = dataclasses.replace(case, fields=dataclasses.asdict(config) if config else {})
+    told = dataclasses.replace(case, fields=vars(config) if config else {})
     opening: dict[str, Any] = {"case": dataclasses.asdict(told), "folder": str(folder)}
     with contextlib.ExitStack() as stack:
         asks = [stack.enter_context(started(side, case.label)) for side in sides]

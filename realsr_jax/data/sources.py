@@ -140,6 +140,8 @@ class Div2k(Source):
         root: the folder that holds ``HR`` and ``LR_bicubic``, or the parent of a folder ``DIV2K`` that does.
         first: number of the first image.
         last: number of the last image; 1 to 800 train, 801 to 810 validate.
+
+    Source: E. Agustsson and R. Timofte, "NTIRE 2017 Challenge on Single Image Super-Resolution", 2017.
     """
 
     HOMEPAGE: ClassVar = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
@@ -203,6 +205,9 @@ class Aim(Source):
         clean_list: a text file with one image name a line; the others are left out (the washed sets).
         captured_scale: 0 for the pairs of the network's scale, or 3 for the x3 pairs with HR reduced to
             ``(H // 3 * scale, W // 3 * scale)``, which join the x2 pairs in the large washed set.
+
+    Source: P. Wei et al., "AIM 2020 Challenge on Real Image Super-Resolution", 2020; lists of clean images
+        and the large set by https://github.com/HolmesShuan/AIM2020-Real-Super-Resolution.
     """
 
     HOMEPAGE: ClassVar = "https://github.com/HolmesShuan/AIM2020-Real-Super-Resolution"

@@ -64,7 +64,7 @@ class PairBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         source = Div2k if self.name == "div2k" else Aim
         return tfds.core.DatasetInfo(
             builder=self,
-            description=str(source.__doc__),
+            description=str(source.__doc__).splitlines()[0],
             features=tfds.features.FeaturesDict({**images, "name": tfds.features.Text()}),
             supervised_keys=("lr", "hr"),
             homepage=source.HOMEPAGE,

@@ -1,6 +1,5 @@
 """The parameters with which training starts: fresh ones, or those of a network trained before."""
 
-import dataclasses
 import os
 from typing import Any
 
@@ -60,7 +59,7 @@ def _check_same_network(found: ModelConfig, wanted: ModelConfig, start_from: str
     """Raises ValueError unless two networks are the same but for the scale and what needs no parameters."""
     ignored = ("scale", *network_of(wanted).not_in_shapes)
     fields = [
-        {name: value for name, value in dataclasses.asdict(config).items() if name not in ignored}
+        {name: value for name, value in vars(config).items() if name not in ignored}
         for config in (found, wanted)
     ]
     if type(found) is not type(wanted) or fields[0] != fields[1]:
