@@ -168,7 +168,7 @@ def _show(path: str) -> None:
         provenance, kind = description.provenance, f"weights in {description.path}"
     facts = {
         "network": f"{network_of(config).title} ({network_name(config)})",
-        **dataclasses.asdict(config),
+        **vars(config),
         "parameters": f"{sum(map(np.size, jax.tree.leaves(params))):,}",
         **provenance,
     }

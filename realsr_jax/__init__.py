@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Upscaler", "load_upscaler", "losses", "metrics", "ops"]
 __version__ = "0.2.0"
 
+
 def __dir__() -> list[str]:
     return [*globals(), *__all__]
 

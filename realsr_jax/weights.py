@@ -82,18 +82,22 @@ def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: di
         provenance: where they come from, see `Description`; today's date is added.
 
     Raises:
-        WeightsError: if `path` is something else than a weights directory, or cannot be written.
+        WeightsError: if `path` is something else than a weights directory or cannot be written, or the
+            parameters are not those of the network.
     """
     from flax.traverse_util import flatten_dict
 
-    network = {"architecture": network_name(config), "fields": dataclasses.asdict(config)}
+    network = {"architecture": network_name(config), "fields": vars(config)}
     try:
         if path.exists() and not is_weights(path):
             raise WeightsError(f"{path}: exists and is no weights directory, so it is not replaced")
         with replacing_folder(path) as folder:
             flat: dict[str, Any] = flatten_dict(params, sep="/")
             arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
-            safetensors.numpy.save_file(arrays, folder / PARAMS_FILE, {_NETWORK: json.dumps(network)})
+            _check_arrays(path / PARAMS_FILE, arrays, config)
+            # Not `save_file`, which lets nobody else read the file.
+            content = safetensors.numpy.save(arrays, {_NETWORK: json.dumps(network)})
+            (folder / PARAMS_FILE).write_bytes(content)
             document = {
                 "format_version": FORMAT_VERSION,
                 **network,

@@ -205,9 +205,16 @@ def test_failed_save_keeps_the_old_weights(weights, monkeypatch):
 
 
 def test_failed_write_is_told_in_one_line(tmp_path):
-    with pytest.raises(WeightsError, match=f"^{tmp_path}/weights: cannot be written") as caught:
-        save_weights(tmp_path / "weights", CONFIG, {"tail": object()}, provenance={})
+    (tmp_path / "file").touch()
+    with pytest.raises(WeightsError, match=f"^{tmp_path}/file/weights: cannot be written") as caught:
+        save_weights(tmp_path / "file" / "weights", CONFIG, PARAMS, provenance={})
     assert str(caught.value).isprintable()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_parameters_of_another_network_are_not_written(tmp_path):
+    with pytest.raises(WeightsError, match=r"does not fit model.json: body_0_conv1/bias is absent"):
+        save_weights(tmp_path / "weights", CONFIG, {"tail": {"bias": np.zeros(3, np.float32)}}, provenance={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -432,7 +439,7 @@ def test_loads_on_one_device_what_four_saved(original):
 
 
 KILLS = {
-    "before the parameters": "realsr_jax.weights.safetensors.numpy.save_file = die",
+    "before the parameters": "realsr_jax.weights.safetensors.numpy.save = die",
     "after the parameters": "realsr_jax.weights.sha256_of = die",
     "before the description": "Path.write_text = die",
     "before the renaming": "os.replace = die",

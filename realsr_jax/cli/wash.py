@@ -71,7 +71,8 @@ def _main(values: flags.FlagValues) -> int:
     if values.keep is not None and not 0 < values.keep <= 1:  # not a number included
         what = "more than all" if values.keep > 1 else "nothing"
         raise UsageError(f"--keep={values.keep:g} keeps {what}; expected a share such as 0.975")
-    limits = Limits(**{limit.name: values[limit.name].value for limit in dataclasses.fields(Limits)})
+    given: dict[str, Any] = {limit.name: values[limit.name].value for limit in dataclasses.fields(Limits)}
+    limits = Limits(**given)
     output, align = (command.output_folder(values, name) for name in ("output", "align"))
     assert output is not None
     pairs, problems = _list_pairs(values.lr, values.hr)
