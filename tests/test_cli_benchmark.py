@@ -25,14 +25,18 @@ BEST, PUBLISHED = (Side(name, (sys.executable, str(PEER), name)) for name in ("b
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 44, 3), np.uint8)
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "case",
     [
-        Case("tile", "oaddet", (24, 20), batch=2, fields=SMALL),
+        slow(Case("tile", "oaddet", (24, 20), batch=2, fields=SMALL)),
         Case("tile", "edsr", (24, 20), fields=SMALL | {"res_scale": 0.5}),
-        Case("photo", "deep_oaddet", (30, 26), fields=SMALL),
+        slow(Case("photo", "deep_oaddet", (30, 26), fields=SMALL)),
         Case("photo", "edsr", (30, 26), fields=SMALL),
-        Case("step", "oaddet", (32, 32), batch=4, fields=SMALL),
+        slow(Case("step", "oaddet", (32, 32), batch=4, fields=SMALL)),
         Case("step", "edsr", (32, 32), batch=4, fields=SMALL),
     ],
     ids=lambda case: f"{case.task}-{case.network}",

@@ -194,6 +194,7 @@ def test_sudden_deaths_change_nothing(folder, unbroken):
     assert sorted(path.name for path in workdir.iterdir()) == sorted(path.name for path in unbroken.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "line"), [(signal.SIGTERM, "step 2/"), (signal.SIGINT, "epoch 2/")])
 def test_signals_save_and_end_the_run(folder, unbroken, number, line):
     workdir = folder / f"stopped_{number}"

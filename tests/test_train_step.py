@@ -57,7 +57,11 @@ def _check(case, model, params, losses):
 
 
 @pytest.mark.parametrize(
-    ("name", "accumulate"), [*((name, 1) for name in TRAJECTORIES), ("edsr_tiny_ssim", 2)]
+    ("name", "accumulate"),
+    [
+        *(pytest.param(name, 1, marks=[pytest.mark.slow] * ("oaddet" in name)) for name in TRAJECTORIES),
+        ("edsr_tiny_ssim", 2),
+    ],
 )
 def test_five_steps_of_the_published_code_on_one_device(name, accumulate):
     case, model, params, options = _setup(name)
@@ -221,7 +225,10 @@ def test_cosine(warmup):
 
 @pytest.mark.parametrize(
     "config",
-    [EDSRConfig(n_resblocks=4, n_feats=8), OADDetConfig(n_resblocks=2, n_feats=8)],
+    [
+        EDSRConfig(n_resblocks=4, n_feats=8),
+        pytest.param(OADDetConfig(n_resblocks=2, n_feats=8), marks=pytest.mark.slow),
+    ],
     ids=lambda config: type(config).__name__,
 )
 def test_remat_changes_no_gradient_and_keeps_less(config):
