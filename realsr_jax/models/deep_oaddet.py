@@ -17,13 +17,7 @@ from realsr_jax.models.oaddet import OADDetConfig, OADDetModule, recomputed
 
 @dataclasses.dataclass(unsafe_hash=True)
 class DeepOADDetConfig(OADDetConfig):
-    """Deep-OADDet (upstream name: WDDet).
-
-    Attributes:
-        n_resblocks: orientation-aware modules in the body; those from ``n_resblocks // 4 * 3`` on attend.
-        n_feats: features, a multiple of ``scale**2``.
-        scale: 2, 3 or 4.
-    """
+    """Deep-OADDet (upstream name: WDDet), with the fields of `OADDetConfig`."""
 
     n_resblocks: int = 40
 
