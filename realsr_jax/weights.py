@@ -31,6 +31,13 @@ _NETWORK: Final = "network"
 ``model.json``, the arrays need not be compared with the network, which takes a second for the large ones."""
 
 
+_OLDER: Final = (
+    "convert the checkpoint again, continue the training run, which writes its weights anew, or let "
+    "realsr-convert --to_torch of realsr_jax 0.1 make a checkpoint of it"
+)
+"""What to do with weights of an older format."""
+
+
 class WeightsError(ValueError):
     """A weights directory that cannot be used; the message is one line that names it."""
 
@@ -66,8 +73,13 @@ class Description:
         Raises:
             WeightsError: if no such network exists.
         """
+        config_class: Any = NETWORKS[self.architecture].config_class
         try:
-            return NETWORKS[self.architecture].config_class(**self.fields)
+            for field in dataclasses.fields(config_class):
+                value, kind = self.fields.get(field.name, field.default), type(field.default)
+                if type(value) is not kind and not (kind is float and type(value) is int):
+                    raise ValueError(f"{field.name} is {value!r}, expected {kind.__name__}")
+            return config_class(**self.fields)
         except (TypeError, ValueError) as error:
             raise WeightsError(f"{self.path / DESCRIPTION_FILE}: {error}") from error
 
@@ -131,8 +143,10 @@ def read_description(path: str | Path) -> Description:
         raise WeightsError(f"{file}: damaged ({_reason(error)}); {_remedy({})}") from error
     if version != FORMAT_VERSION:
         is_newer = isinstance(version, int) and version > FORMAT_VERSION
-        remedy = "update realsr-jax" if is_newer else _remedy(provenance)
-        raise WeightsError(f"{file}: format version {version}, this release reads {FORMAT_VERSION}; {remedy}")
+        remedy = "update realsr-jax" if is_newer else _OLDER
+        raise WeightsError(
+            f"{file}: format version {version!r}, this release reads {FORMAT_VERSION}; {remedy}"
+        )
     if name not in NETWORKS:
         raise WeightsError(f"{file}: unknown architecture {name!r}, expected one of {', '.join(NETWORKS)}")
     return Description(path, name, fields, provenance, sha256)

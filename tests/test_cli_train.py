@@ -233,3 +233,8 @@ def test_a_configuration_file_that_fails(capsys, tmp_path):
     error = capsys.readouterr().err
     assert "--config=run.py: line 10: TypeError: " in error
     assert error.count("\n") == 1
+
+
+def test_show_refuses_what_cannot_be(capsys):
+    assert run("--config=oaddet_aim", "--show", "--config.batch_size=0") == 2
+    assert "batch_size is 0, expected at least 1" in capsys.readouterr().err

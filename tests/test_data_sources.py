@@ -10,7 +10,7 @@ import pytest
 
 from realsr_jax import images
 from realsr_jax.data.errors import DataError
-from realsr_jax.data.matching import name_of
+from realsr_jax.data.matching import KeyedFile, match_files, name_of
 from realsr_jax.data.sources import Aim, Div2k, HrFolder, PairFolder
 from realsr_jax.ops.matlab_resize import imresize
 
@@ -272,3 +272,10 @@ def test_what_a_class_of_characters_stands_for_tells_files_apart(tmp_path):
     pairs, problems = source.list_pairs(2)
     assert len(pairs) == 2
     assert not problems
+
+
+def test_the_very_same_name_goes_first():
+    hr = [KeyedFile("box-HR", Path("box-HR.png")), KeyedFile("box", Path("box.png"))]
+    matched, problems = match_files(hr, [KeyedFile("box", Path("lr/box.png"))], "LR")
+    assert matched == {Path("box.png"): Path("lr/box.png")}
+    assert [problem.partition(":")[0] for problem in problems] == ["box-HR.png"]

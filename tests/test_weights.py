@@ -242,11 +242,11 @@ CHANGES = {
     "newer": ({"format_version": 3}, "format version 3, this release reads 2; update realsr-jax"),
     "older": (
         {"format_version": 1},
-        "format version 1, this release reads 2; convert größe.pt again with realsr-convert",
+        "format version 1, this release reads 2; convert the checkpoint again, continue the training run",
     ),
     "older, trained": (
         {"format_version": 1, "provenance": {"trained_in": "runs/a"}},
-        "this release reads 2; copy it again from the run runs/a, or train again",
+        "this release reads 2; convert the checkpoint again, continue the training run",
     ),
     "no version": ({"format_version": ...}, "damaged"),
     "unknown architecture": (
@@ -494,3 +494,17 @@ def test_the_bundled_network_is_small_and_found_by_name():
     assert config.scale == read_description("default").scale == 2
     assert jax.tree.structure(params) == jax.tree.structure(make_params(config))
     assert sum(file.stat().st_size for file in BUNDLED["default"].rglob("*") if file.is_file()) < 6 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [("scale", 2.0, "int"), ("edge_padding", "no", "bool"), ("res_scale", None, "float")],
+)
+def test_a_field_of_another_type_is_named(tmp_path, name, value, kind):
+    save_weights(tmp_path / "weights", CONFIG, PARAMS, provenance={})
+    file = tmp_path / "weights" / "model.json"
+    document = json.loads(file.read_text())
+    document["fields"][name] = value
+    file.write_text(json.dumps(document))
+    with pytest.raises(WeightsError, match=rf"model.json: {name} is {value!r}, expected {kind}$"):
+        load_weights(tmp_path / "weights")

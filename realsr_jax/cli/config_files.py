@@ -35,7 +35,8 @@ def load_config(name: str) -> Any:
     except UsageError:
         raise
     except Exception as error:  # a user's file can fail in any way
-        raise UsageError(f"--config={name}: {_place(error, path)}: {in_one_line(error)}") from error
+        text = str(error.msg) if isinstance(error, SyntaxError) else in_one_line(error)
+        raise UsageError(f"--config={name}: {_place(error, path)}: {text}") from error
 
 
 def _place(error: Exception, path: Path) -> str:

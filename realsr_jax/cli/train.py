@@ -141,14 +141,14 @@ def _main(values: flags.FlagValues, argv: Sequence[str]) -> int:
     if not values["config"].present:
         raise UsageError(_NO_CONFIG)
     config = values.config
-    if values.show:
-        return _show(config)
-    command.required(values, workdir="name a directory for the run")
-    workdir, profile = (command.output_folder(values, name) for name in ("workdir", "profile"))
     try:
         config.validate()
     except (ValueError, TypeError, AttributeError) as error:
         raise UsageError(str(error)) from error
+    if values.show:
+        return _show(config)
+    command.required(values, workdir="name a directory for the run")
+    workdir, profile = (command.output_folder(values, name) for name in ("workdir", "profile"))
     told = [without_folders(arg) for arg in argv[1:] if re.match(r"--?(no)?(config\b|workdir)", arg)]
     # Until the first step; then `train` notes the signal.
     with ended_by_interrupt("realsr-train"), _joined(values):

@@ -86,12 +86,16 @@ def match_files(
     owners: dict[Path, Path] = {}
     ambiguous: set[Path] = set()
     problems = []
-    for image in hr:
-        found = [
+    candidates = {
+        image: [
             (hr_depth + depth, path)
             for hr_depth, stem in enumerate(_stems(image.key, is_hr=True))
             for depth, path in index.get(stem, ())
         ]
+        for image in hr
+    }
+    # The surest first, so that an image of the very same name is not given to another.
+    for image, found in sorted(candidates.items(), key=lambda item: min(item[1], default=(0, Path()))[0]):
         nearest = list(dict.fromkeys(path for distance, path in found if distance == min(found)[0]))
         if len(nearest) > 1:
             ambiguous.update(nearest)
@@ -107,7 +111,8 @@ def match_files(
             problems.append(f"{image.path}: no {role} image matches it by name")
     left_over = [other.path for other in others if other.path not in owners and other.path not in ambiguous]
     problems += [f"{path}: no HR image matches it by name" for path in left_over]
-    return {image: path for path, image in owners.items()}, problems
+    partners = {image: path for path, image in owners.items()}
+    return {image.path: partners[image.path] for image in hr if image.path in partners}, problems
 
 
 def match_pairs(

@@ -92,7 +92,10 @@ def _make_jobs(pairs: Sequence[tuple[Path, Path]], *, skip_existing: bool) -> li
     resolve_folder = functools.cache(Path.resolve)  # huge folders: a look at each file, not at its parents
 
     def resolve(path: Path) -> Path:
-        return path.resolve() if path.is_symlink() else resolve_folder(path.parent) / path.name
+        try:
+            return path.resolve() if path.is_symlink() else resolve_folder(path.parent) / path.name
+        except (OSError, RuntimeError):  # a link to itself, which reading it will tell
+            return path.absolute()
 
     resolved = {path: resolve(path) for pair in pairs for path in pair}
     if skip_existing:

@@ -51,6 +51,8 @@ def read_run_config(config: TrainConfig, workdir: Path) -> dict[str, Any]:
     path, wanted = workdir / CONFIG_FILE, describe(config)
     try:
         found = _completed(json.loads(path.read_text()), config)
+        if not isinstance(found, dict):
+            raise ValueError("no configuration")
     except FileNotFoundError:
         return wanted
     except ValueError as error:
@@ -60,7 +62,8 @@ def read_run_config(config: TrainConfig, workdir: Path) -> dict[str, Any]:
     if changed == ["steps_per_epoch"]:
         raise ValueError(
             f"{workdir}: holds a run whose epochs have {found['steps_per_epoch']} steps, and now they have "
-            f"{config.steps_per_epoch}: training data were added or removed; put them back, or continue with "
+            f"{config.steps_per_epoch}: training data were added or removed, or an earlier "
+            "release counted otherwise; put them back, or continue with "
             f"--config.steps_per_epoch={found['steps_per_epoch']}"
         )
     if changed:
