@@ -64,8 +64,9 @@ class Description:
 
     @property
     def scale(self) -> int:
-        """Output size over input size."""
-        return self.config().scale
+        """Output size over input size, as it is written; `config` tells whether such a network exists."""
+        scale = self.fields.get("scale")
+        return scale if type(scale) is int else self.config().scale  # which imports the network, and so JAX
 
     def config(self) -> ModelConfig:
         """Returns the network's configuration.

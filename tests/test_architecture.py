@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "configs": {"data", "losses", "models", "train", "upscale"},
     "convert": {"cli", "models", "system", "weights"},
     "benchmark": {
-        *("configs", "convert", "losses", "models", "ops", "system", "train", "upscale", "weights"),
+        *("configs", "convert", "images", "losses", "models", "ops", "system", "train", "upscale", "weights"),
     },
     "cli": {
         *("benchmark", "configs", "data", "evaluate", "images", "models", "system", "train"),

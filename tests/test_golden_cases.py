@@ -43,7 +43,7 @@ def test_results_are_those_of_the_published_code(name):
     "name", ["edsr_baseline_x2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("oaddet", "drln"))]
 )
 def test_minimal_filtering_gives_the_results_of_the_published_code(name, monkeypatch):
-    monkeypatch.setattr(minimal_filtering, "_LEAST_WORK", 0)  # the golden images are small
+    monkeypatch.setattr(minimal_filtering, "pays", lambda *_: True)  # the golden images are small
     case = golden.case(f"model_{name}")
     sr = upscale(make_config(name), golden.state_dict(name, int(case["seed"])), case["lr"])
     np.testing.assert_allclose(sr, case["sr"], atol=0.001)

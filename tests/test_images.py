@@ -385,8 +385,10 @@ def test_metadata_is_kept(tmp_path, source, target, dtype):
     photo = dataclasses.replace(
         photo, samples=photo.samples.astype(dtype) * (257 if dtype == np.uint16 else 1)
     )
-    result = photo_module.make_result(np.full((48, 32, 3), 99.0, np.float32), None, photo, format=target)
-    assert result.rgb.dtype == (dtype if target in ("PNG", "TIFF") else np.uint8)
+    result_type = photo_module.result_dtype(photo, format=target)
+    assert result_type == (dtype if target in ("PNG", "TIFF") else np.uint8)
+    colours = np.full((48, 32, 3), 99, result_type)
+    result = photo_module.make_result(colours, None, photo, format=target)
     images.write_photo(result, tmp_path / "out")
     assert b"old thumbnail" not in (tmp_path / "out").read_bytes()
     with Image.open(tmp_path / "out") as out:
@@ -487,64 +489,23 @@ def test_is_transparent():
 # Results
 
 
-def test_network_values_round_trip():
-    values = np.arange(65536, dtype=np.uint16)
-    samples = np.stack([values] * 4, axis=-1).reshape(256, 256, 4)
-    source = make_photo(samples)
-    assert source.network_input().dtype == np.float32
-    assert source.network_input().max() == 255
-    result = photo_module.make_result(source.network_input(), source.network_alpha(), source, format="TIFF")
-    np.testing.assert_array_equal(all_samples(result), samples)
-    assert make_photo(random_samples(3)).network_input().dtype == np.uint8
-    assert make_photo(random_samples(3)).network_alpha() is None
-
-
-def test_rounding_goes_to_even_and_clips():
-    sr = np.float32([-3, -0.4, 0.5, 1.5, 2.5, 254.5, 255.4, 300, 7]).reshape(1, 3, 3)
-    result = photo_module.make_result(sr, None, make_photo(random_samples(3)), format="PNG")
-    assert result.rgb.ravel().tolist() == [0, 0, 0, 2, 2, 254, 255, 255, 7]
-    deep = make_photo(random_samples(3, dtype=np.uint16))
-    sr = np.float32([-1, 0.5, 1, 255, 256, 1.5, 2, 3, 4]).reshape(1, 3, 3)
-    result = photo_module.make_result(sr, None, deep, format="PNG")
-    assert result.rgb.ravel().tolist() == [0, 128, 257, 65535, 65535, 386, 514, 771, 1028]
-    assert photo_module.make_result(sr, None, deep, format="JPEG").rgb.dtype == np.uint8
-
-
-def test_results_are_quantised_in_bands(monkeypatch):
-    sr = np.random.default_rng(0).uniform(-20, 280, (13, 7, 3)).astype(np.float32)
-    grey = make_photo(random_samples(1))
-    whole = photo_module.make_result(sr, None, grey, format="PNG").rgb
-    monkeypatch.setattr(photo_module, "_BAND_PIXELS", 15)
-    banded = photo_module.make_result(sr, None, grey, format="PNG").rgb
-    np.testing.assert_array_equal(banded, whole)
-    expected = np.clip(np.rint(sr.astype(np.float64).mean(axis=-1)), 0, 255)
-    np.testing.assert_array_equal(whole, np.repeat(expected[..., None], 3, axis=-1))
-
-
-def test_grey_of_equal_channels_is_that_channel():
-    values = np.float32([0.5, 1.5, 100.1, 200.5]).reshape(2, 2, 1).repeat(3, axis=-1)
-    result = photo_module.make_result(values, None, make_photo(random_samples(1)), format="PNG")
-    assert result.is_grey
-    assert result.rgb[..., 0].ravel().tolist() == [0, 2, 100, 200]
-
-
-def test_values_that_are_not_finite_are_refused():
-    for bad in (np.nan, np.inf):
-        with pytest.raises(images.ImageError, match="not finite"):
-            photo_module.make_result(
-                np.full((2, 2, 3), bad, np.float32), None, make_photo(random_samples(3)), format="PNG"
-            )
+def test_colours_in_8_bits():
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    expected = np.rint(values[..., 0] / 257)
+    np.testing.assert_array_equal(make_photo(values).rgb_8_bit()[..., 2], expected)
+    samples = random_samples(3)
+    np.testing.assert_array_equal(make_photo(samples).rgb_8_bit(), samples)
 
 
 def test_opaque_alpha_is_dropped_for_jpeg_only():
-    sr, alpha = np.zeros((2, 2, 3), np.float32), np.full((2, 2), 254.9, np.float32)
+    colours, alpha = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 1), 255, np.uint8)
     samples = random_samples(4)
     samples[..., 3] = 255
     opaque = make_photo(samples)
-    assert photo_module.make_result(sr, alpha, opaque, format="JPEG").alpha is None
-    assert photo_module.make_result(sr, alpha, opaque, format="PNG").alpha.tolist() == [[255, 255]] * 2
+    assert photo_module.make_result(colours, alpha, opaque, format="JPEG").alpha is None
+    assert photo_module.make_result(colours, alpha, opaque, format="PNG").alpha.tolist() == [[255, 255]] * 2
     with pytest.raises(images.ImageError, match="transparency"):
-        photo_module.make_result(sr, alpha, make_photo(random_samples(4)), format="JPEG")
+        photo_module.make_result(colours, alpha, make_photo(random_samples(4)), format="JPEG")
 
 
 # Writing

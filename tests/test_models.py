@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 from test_golden_cases import MODELS, jit, make_config, upscale
 
 from realsr_jax.convert.rules import to_flax, to_torch
-from realsr_jax.models import NETWORKS, build_model
+from realsr_jax.models import NETWORKS, build_model, place_parameters
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
@@ -134,6 +134,39 @@ def test_initial_weights_are_spread_as_pytorch_spreads_them(module):
         if value.size > 200:
             assert np.abs(value).max() > 0.98 * bound
             np.testing.assert_allclose([value.mean(), value.std()], [0, bound / 3**0.5], atol=0.1 * bound)
+
+
+def test_convolution_of_several_inputs_is_that_of_their_concatenation():
+    x = np.random.default_rng(0).normal(size=(1, 4, 5, 12)).astype(np.float32)
+    conv = Conv(3, edge_padding=True)
+    y, params = conv.init_with_output(jax.random.key(0), x)
+    parts = np.split(x, [2, 7], axis=-1)
+    assert jax.tree.map(jnp.shape, conv.init(jax.random.key(0), *parts)) == jax.tree.map(jnp.shape, params)
+    np.testing.assert_allclose(conv.apply(params, *parts), y, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "at_images"),
+    [
+        ("edsr_tiny", {"head", "tail"}),
+        ("oaddet_small", {"body/enter", "head/enter", "head/exit", "tail1", "tail2"}),
+        ("drln", {"head", "tail"}),
+    ],
+)
+def test_placed_parameters_are_cast_once_and_change_nothing(name, at_images):
+    config, case = make_config(name), golden.case(f"model_{name}")
+    params = to_flax(config, golden.state_dict(name, int(case["seed"])))
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    placed = place_parameters(config, params, device, dtype="bfloat16")
+    model, lr = build_model(config, dtype="bfloat16"), case["lr"][None].astype(np.float32)
+    run = jit(lambda params: model.apply({"params": params}, lr))
+    np.testing.assert_array_equal(run(placed), run(params))
+    in_full = place_parameters(config, params, device)
+    assert {leaf.dtype for leaf in jax.tree.leaves(in_full)} == {jnp.dtype("float32")}
+    layers = {"/".join(path[:-1]): leaf.dtype for path, leaf in flatten_dict(placed).items()}
+    assert set(layers.values()) == {jnp.dtype("float32"), jnp.dtype("bfloat16")}
+    in_float32 = {layer for layer, dtype in layers.items() if dtype == jnp.float32}
+    assert {layer for layer in in_float32 if "attention" not in layer} == at_images
 
 
 @pytest.mark.parametrize("name", [*SMALL, "edsr_baseline_x2", "drln"])

@@ -114,7 +114,7 @@ def test_makes_the_lr_images_of_set5(scale):
     paths = sorted((root / f"HR_X{scale}").glob("*.png"))
     assert len(paths) == 5
     for path in paths:
-        hr = images.read_photo(path).network_input()
-        lr = images.read_photo(root / "LR_bicubic" / f"X{scale}" / f"{path.stem}x{scale}.png").network_input()
+        hr = images.read_photo(path).rgb_8_bit()
+        lr = images.read_photo(root / "LR_bicubic" / f"X{scale}" / f"{path.stem}x{scale}.png").rgb_8_bit()
         height, width = (side // scale * scale for side in hr.shape[:2])
         np.testing.assert_array_equal(imresize(hr[:height, :width], Fraction(1, scale)), lr)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import golden
 import jax
@@ -25,7 +26,8 @@ from realsr_jax.data import batches
 from realsr_jax.data.sources import HrFolder
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
-from realsr_jax.train import loop, run_log, train_config
+from realsr_jax.system.processes import count_cores
+from realsr_jax.train import devices, loop, run_log, train_config
 from realsr_jax.train.checkpoints import RunState
 from realsr_jax.train.initial_params import initial_params
 from realsr_jax.train.loop import BadBatchError, train
@@ -70,7 +72,10 @@ class _Command:
     """``realsr-train`` in a process of its own, with its lines as they come."""
 
     def __init__(self, folder, workdir, *args, devices=1, script=None):
-        """Starts it; `script` is put before the configuration, and may define `SOURCE`, which trains."""
+        """Starts it; `devices` None leaves their number to it.
+
+        `script` is put before the configuration, and may define `SOURCE`, which trains.
+        """
         file = folder / ("run.py" if script is None else f"{workdir.name}.py")
         file.write_text(
             "from realsr_jax.data.sources import *\nfrom realsr_jax.losses import *\n"
@@ -80,7 +85,7 @@ class _Command:
             "    config.train = config.train if SOURCE is None else (SOURCE,)\n    return config\n"
         )
         environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": "" if devices is None else f"--xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -222,14 +227,14 @@ def test_interrupt_while_starting(folder):
     assert "Traceback" not in command.text
 
 
-def _processes(folder, workdir, *args, count=2, script=None):
+def _processes(folder, workdir, *args, count=2, devices=1, script=None):
     """Starts a run of several processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         coordinator = f"--coordinator=localhost:{free.getsockname()[1]}"
     place = coordinator, f"--num_processes={count}"
     return [
-        _Command(folder, workdir, *args, *place, f"--process_id={index}", script=script)
+        _Command(folder, workdir, *args, *place, f"--process_id={index}", devices=devices, script=script)
         for index in range(count)
     ]
 
@@ -259,6 +264,17 @@ def test_two_processes_are_one_with_two_devices(folder):
     for entry, other in zip(_log(folder / "two"), _log(folder / "one"), strict=True):
         for name in entry.keys() - {"patches_per_second", "waiting"}:
             assert entry[name] == pytest.approx(other[name], rel=1e-5), name
+
+
+@pytest.mark.slow
+def test_two_processes_with_two_devices_are_one_with_four(folder):
+    one = _Command(folder, folder / "one_of_four", devices=4)
+    assert one.end() == 0, one.text
+    two = _processes(folder, folder / "two_of_two", devices=2)
+    status = [command.end() for command in two]
+    assert status == [0, 0], two[0].text + two[1].text
+    assert "3 training pairs on 4 cpu device(s)\n" in two[0].text
+    _assert_same(_left(folder / "two_of_two"), _left(folder / "one_of_four"), rtol=1e-5, atol=1e-6)
 
 
 SLOW_ON_ONE = """
@@ -410,12 +426,20 @@ def test_bad_batches_end_the_run(folder, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, good, expected)
 
 
-def test_lack_of_memory_is_explained(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 5368709120 bytes.", r", allocating 5\.0 GiB"),
+        ("Out of memory while trying to allocate 1.95GiB.", r", allocating 1\.9 GiB"),
+        ("UNKNOWN: Failed to determine best cudnn convolution algorithm for: ...", ""),
+    ],
+)
+def test_lack_of_memory_is_explained(folder, tmp_path, monkeypatch, text, wanted):
     def step(*_):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5368709120 bytes.")
+        raise jax.errors.JaxRuntimeError(text)
 
     monkeypatch.setattr(loop, "parallelise", lambda *_, **__: step)
-    with pytest.raises(ValueError, match=r"out of memory, allocating 5\.0 GiB; what helps: .*remat=True$"):
+    with pytest.raises(ValueError, match=rf"ran out of memory{wanted}; what helps: .*remat=True$"):
         train(_config(folder), tmp_path / "run", say=lambda _: None)
 
 
@@ -470,6 +494,50 @@ def test_bfloat16(folder, tmp_path):
     assert {x.dtype for x in jax.tree.leaves(load_weights(tmp_path / "run" / "latest")[1])} == {
         np.dtype(np.float32)
     }
+
+
+IDLE = "; the nearest sizes that use all are "
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "used", "line"),
+    [
+        (4, 6, 3, f"1 more device(s) stay idle, as all cannot share batch_size 6 evenly{IDLE}4 or 8"),
+        (4, 3, 3, f"1 more device(s) stay idle, as all cannot share batch_size 3 evenly{IDLE}4"),
+        (4, 7, 1, f"3 more device(s) stay idle, as all cannot share batch_size 7 evenly{IDLE}4 or 8"),
+        (2, 6, 2, None),
+        (1, 6, 1, None),
+    ],
+)
+def test_as_many_devices_as_divide_the_batch(folder, tmp_path, monkeypatch, n, batch_size, used, line):
+    """Whatever their number, the run is the same but for rounding."""
+    left = []
+    for name, available in (("several", n), ("one", 1)):
+        monkeypatch.setattr(
+            devices,
+            "jax",
+            types.SimpleNamespace(
+                devices=lambda available=available: jax.devices()[:available],
+                device_count=lambda available=available: available,
+                process_count=lambda: 1,
+            ),
+        )
+        lines = []
+        config = _config(folder, batch_size=batch_size, schedule=StepDecay(1e-2))
+        train(config, tmp_path / name, say=lines.append)
+        expected = used if name == "several" else 1
+        assert lines[1] == f"3 training pairs on {expected} cpu device(s)"
+        idle = [text for text in lines if "idle" in text]
+        assert idle == ([line] if line and name == "several" else [])
+        left.append(_left(tmp_path / name))
+    _assert_same(*left, rtol=1e-3, atol=1e-4)
+
+
+def test_a_core_is_a_device_for_the_command(folder):
+    command = _Command(folder, folder / "cores", "--config.epochs=1", devices=None)
+    assert command.end() == 0, command.text
+    used = max(n for n in range(1, count_cores() + 1) if 4 % n == 0)
+    assert f"3 training pairs on {used} cpu device(s)\n" in command.text
 
 
 def test_start_from(tmp_path):

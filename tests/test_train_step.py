@@ -12,6 +12,7 @@ from realsr_jax.losses import L1, SSIM, ClipL1, Weighted
 from realsr_jax.models import build_model
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.models.precision import Precision
 from realsr_jax.train.optimizers import SGD, Adam, Cosine, RMSProp, StepDecay, make_optimizer
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
 
@@ -73,14 +74,18 @@ def test_five_steps_of_the_published_code_on_one_device(name, accumulate):
     _check(case, model, state.params, losses)
 
 
-def test_five_steps_of_the_published_code_on_four_devices():
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_five_steps_of_the_published_code_on_several_devices(n):
     case, model, params, options = _setup("edsr_tiny_l1")
-    step, step_of_one = parallelise(train_step, **options), jax.jit(functools.partial(train_step, **options))
+    devices = jax.devices()[:n]
+    step = parallelise(train_step, precision=Precision("float32"), devices=devices, **options)
+    step_of_one = jax.jit(functools.partial(train_step, **options))
     one = make_state(params, options["optimizer"])
-    state, losses = replicate(one), []
+    state, losses = replicate(one, devices), []
     for batch in _batches(case):
-        shares = {key: x.reshape(4, -1, *x.shape[1:]) for key, x in batch.items()}
-        state, metrics = step(state, shares | {"stop": np.zeros(4, np.float32)})
+        shares = {key: x.reshape(n, -1, *x.shape[1:]) for key, x in batch.items()}
+        state, metrics = step(state, shares | {"stop": np.zeros(n, np.float32)})
+        assert state.step.sharding.device_set == set(devices)
         losses.append(float(metrics["loss"]))
         one, _ = step_of_one(one, batch)
     _check(case, model, jax.device_get(state.params), losses)
@@ -158,12 +163,30 @@ def test_average_is_that_of_a_loop():
         np.testing.assert_allclose(state.weights[name], value, rtol=1e-5, atol=1e-6)
 
 
+def test_one_trace_and_one_compilation_for_all_steps(caplog):
+    traced = []
+
+    def step(*args, **options):
+        traced.append(args)
+        return train_step(*args, **options)
+
+    options = _linear_options(Adam())
+    run = parallelise(step, precision=Precision("tensorfloat32"), devices=jax.devices()[:2], **options)
+    state = replicate(make_state(LINEAR, options["optimizer"]), jax.devices()[:2])
+    with jax.log_compiles():
+        for lr, hr in zip(LR, HR, strict=True):
+            batch = {"lr": lr.reshape(2, 2, 3), "hr": hr.reshape(2, 2, 2), "stop": np.zeros(2, np.float32)}
+            state, _ = run(state, batch)
+    assert len(traced) == 1
+    assert sum("Finished XLA compilation" in record.message for record in caplog.records) == 1
+
+
 def test_devices_and_accumulation_change_nothing():
-    options = _linear_options(Adam(), clip=0.02)
+    options, precision = _linear_options(Adam(), clip=0.02), Precision("float32")
     one = parts = make_state(LINEAR, options["optimizer"], with_average=True)
     four = replicate(one)
-    on_four = parallelise(train_step, ema_decay=0.9, **options)
-    on_four_in_parts = parallelise(train_step, ema_decay=0.9, accumulate=2, **options)
+    on_four = parallelise(train_step, precision=precision, ema_decay=0.9, **options)
+    on_four_in_parts = parallelise(train_step, precision=precision, ema_decay=0.9, accumulate=2, **options)
     both = replicate(one)
     for seed in range(5):
         random = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun, bicubic_scale
-from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles, WholeImage, make_tilings
+from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage, make_tilings
 
 RUN = ModelRun("weights")
 
@@ -46,7 +46,7 @@ RUN = ModelRun("weights")
         (
             InferenceConfig,
             {"runs": (RUN,), "dtype": "float16"},
-            "dtype is 'float16', expected 'float32' or 'bfloat16'",
+            "dtype is 'float16', did you mean bfloat16? expected 'float32', 'tensorfloat32', 'bfloat16' or",
         ),
     ],
 )
@@ -99,7 +99,8 @@ def test_models_of_the_same_sizes_differ():
 @pytest.mark.parametrize(
     ("sizes", "tilings"),
     [
-        ({}, [UniformTiles(256, 32)]),
+        ({}, [FittedTiles()]),
+        ({"tile_overlap": (8, 16)}, [FittedTiles(8), FittedTiles(16)]),
         ({"tile_size": 64, "tile_overlap": 0}, [UniformTiles(64, 0)]),
         ({"tile_size": None}, [WholeImage()]),
         ({"tile_size": [64, 96]}, [UniformTiles(64, 32), UniformTiles(96, 32)]),

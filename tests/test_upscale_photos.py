@@ -2,27 +2,34 @@
 
 import golden
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from realsr_jax import images, ops
 from realsr_jax.images import ImageError, Metadata, Photo
-from realsr_jax.upscale import photo_upscaling
+from realsr_jax.models.precision import Precision
+from realsr_jax.upscale import photo_upscaling, upscaler
+from realsr_jax.upscale.canvas import round_to
 from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun
-from realsr_jax.upscale.photo_upscaling import BicubicUpscaler, ModelEnsemble, make_smoothing, upscale_photo
+from realsr_jax.upscale.photo_upscaling import make_smoothing, smooth, upscale_photo
+from realsr_jax.upscale.tiled_network import TiledNetwork
+from realsr_jax.upscale.tilings import UniformTiles, WholeImage
+from realsr_jax.upscale.upscaler import BicubicUpscaler, ImageUpscaler, ModelEnsemble
 
 
-class Fixed:
+class Fixed(ImageUpscaler):
     """An upscaler that returns the same result for every image."""
 
-    def __init__(self, result, scale=1):
-        self.result, self.scale = np.asarray(result), scale
-
-    def __call__(self, lr, *, progress=None):
-        if progress is not None:
-            progress(0.5)
-            progress(1.0)
-        return self.result.astype(np.float32)
+    def __init__(self, result):
+        network = TiledNetwork(
+            lambda _, lr: jnp.asarray(result, jnp.float32)[None],
+            (),
+            scale=1,
+            tilings=[WholeImage()],
+            precision=Precision("float32"),
+        )
+        super().__init__([network], scale=1)
 
 
 def average(results, shares, *, lr=None, **options):
@@ -105,7 +112,50 @@ def test_ensemble_progress_runs_once_from_zero_to_one():
     results = random_results(2)
     ensemble = ModelEnsemble([Fixed(result) for result in results], [1, 1])
     ensemble(np.zeros(results[0].shape, np.uint8), progress=shares.append)
-    assert shares == [0.25, 0.5, 0.75, 1.0]
+    assert shares == [0.5, 1.0]
+
+
+# Rounding on the device
+
+
+def test_rounding_goes_to_even_and_clips():
+    sr = np.float32([-3, -0.4, 0.5, 1.5, 2.5, 254.5, 255.4, 300, 7]).reshape(1, 3, 3)
+    assert Fixed(sr).upscale(np.zeros((1, 3, 3), np.uint8), np.uint8).ravel().tolist() == [
+        *(0, 0, 0, 2, 2, 254, 255, 255, 7)
+    ]
+    sr = np.float32([-1, 0.5, 1, 255, 256, 1.5, 2, 3, 4]).reshape(1, 3, 3)
+    assert Fixed(sr).upscale(np.zeros((1, 3, 3), np.uint8), np.uint16).ravel().tolist() == [
+        *(0, 128, 257, 65535, 65535, 386, 514, 771, 1028)
+    ]
+
+
+def test_all_levels_survive_the_way_to_the_device_and_back():
+    for dtype in (np.uint8, np.uint16):
+        levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
+        image = np.broadcast_to(levels.reshape(-1, 16, 1), (len(levels) // 16, 16, 3))
+        identity = TiledNetwork(
+            lambda _, lr: lr, (), scale=1, tilings=[UniformTiles(128, 8)], precision=Precision("float32")
+        )
+        np.testing.assert_array_equal(ImageUpscaler([identity], scale=1).upscale(image, dtype), image)
+
+
+def test_grey_is_the_mean_of_the_channels():
+    sr = np.random.default_rng(0).uniform(-20, 280, (13, 7, 3)).astype(np.float32)
+    grey = Fixed(sr).upscale(np.zeros(sr.shape, np.uint8), np.uint8, channels=1)
+    expected = np.clip(np.rint(sr.astype(np.float64).mean(axis=-1)), 0, 255)
+    np.testing.assert_array_equal(grey[..., 0], expected)
+    equal = np.float32([0.5, 1.5, 100.1, 200.5]).reshape(2, 2, 1).repeat(3, axis=-1)
+    assert Fixed(equal).upscale(np.zeros((2, 2, 3), np.uint8), np.uint8, channels=1).ravel().tolist() == [
+        *(0, 2, 100, 200)
+    ]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_integers_that_are_not_finite_are_refused(bad):
+    lr = np.zeros((2, 2, 3), np.uint8)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        Fixed(np.full((2, 2, 3), bad)).upscale(lr, np.uint8)
+    assert not np.isfinite(Fixed(np.full((2, 2, 3), bad))(lr)).any()
 
 
 # Operations in tiles
@@ -114,6 +164,7 @@ def test_ensemble_progress_runs_once_from_zero_to_one():
 @pytest.fixture
 def small_tiles(monkeypatch):
     monkeypatch.setattr(photo_upscaling, "_TILE", 16)
+    monkeypatch.setattr(upscaler, "_BICUBIC", UniformTiles(24, 12, blended=False))
 
 
 @pytest.mark.parametrize(("height", "scale"), [(1, 2), (3, 3), (15, 2), (16, 3), (17, 2), (32, 2), (43, 3)])
@@ -127,29 +178,22 @@ def test_bicubic_in_tiles(height, scale):
     assert sr.dtype == np.float32
     np.testing.assert_allclose(sr, expected, atol=1 / 255 + 1e-4)  # a tie at 1/255 may fall to either side
     assert (np.abs(sr - expected) > 1e-4).mean() < 1e-3
-    assert shares == [1.0]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 30), (16, 9), (17, 25), (45, 9)])
 @pytest.mark.usefixtures("small_tiles")
 def test_guided_filter_in_tiles(shape):
-    sr = golden.photo(*shape).astype(np.float32)
-    expected = jax.jit(ops.guided_filter)(sr, sr)
-    np.testing.assert_allclose(photo_upscaling.smooth(sr), expected, atol=2e-2)
-
-
-def test_smooth_starts_from_8_bits_as_published():
-    sr = golden.photo(20, 24).astype(np.float32) * 1.2 - 20.3
-    whole = np.rint(np.clip(sr, 0, 255))
-    np.testing.assert_array_equal(photo_upscaling.smooth(sr), photo_upscaling.smooth(whole))
-    assert np.abs(photo_upscaling.smooth(sr, whole_levels=False) - photo_upscaling.smooth(sr)).max() > 1e-3
-
-
-def test_smooth_leaves_its_input_alone():
-    sr = golden.photo(8, 8).astype(np.float32) + 0.25
-    before = sr.copy()
-    photo_upscaling.smooth(sr)
-    np.testing.assert_array_equal(sr, before)
+    image = golden.photo(*shape)
+    sr = image.astype(np.float32)
+    expected = np.asarray(jax.jit(ops.guided_filter)(sr, sr))
+    np.testing.assert_allclose(smooth(image), expected, atol=0.51)
+    deep = smooth(image, np.uint16)
+    np.testing.assert_allclose(deep / 257, expected, atol=2e-2)
+    np.testing.assert_array_equal(smooth(image.astype(np.uint16) * 257), smooth(image))
+    grey = round_to(jnp.asarray(expected), np.dtype(np.uint8), channels=1)
+    np.testing.assert_allclose(smooth(image, channels=1), grey, atol=1)
 
 
 # Photos
@@ -198,25 +242,26 @@ def test_16_bits_really_are_16_bits():
 def test_smoothing_keeps_16_bits():
     ramp = np.linspace(0, 65535, 24 * 24).round().astype(np.uint16).reshape(24, 24, 1)
     photo = make_photo(np.broadcast_to(ramp, (24, 24, 3)), is_grey=True)
-    result = upscale_photo(photo, BicubicUpscaler(), format="PNG", smoothing=photo_upscaling.smooth)
+    result = upscale_photo(photo, BicubicUpscaler(), format="PNG", smoothing=smooth)
     assert len(np.unique(result.rgb)) > 256
 
 
 def test_smoothing_of_a_run():
-    sr = golden.photo(30, 40).astype(np.float32)
+    image = golden.photo(30, 40)
+    sr = image.astype(np.float32)
     run = (ModelRun("bicubic"),)
     assert make_smoothing(InferenceConfig(run)) is None
     smoothing = make_smoothing(InferenceConfig(run, guided_filter=True, guided_radius=4, guided_eps=300.0))
     assert smoothing is not None
     expected = ops.guided_filter(sr, sr, radius=4, eps=300.0)
-    np.testing.assert_allclose(smoothing(sr), expected, atol=2e-2)
-    assert np.abs(expected - photo_upscaling.smooth(sr)).max() > 1
+    np.testing.assert_allclose(smoothing(image), expected, atol=0.51)
+    assert np.abs(expected - smooth(image)).max() > 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 2)])
 def test_tiny_photos(size):
     photo = make_photo(golden.photo(*size), np.full(size, 255, np.uint8))
-    result = upscale_photo(photo, BicubicUpscaler(3), format="PNG", smoothing=photo_upscaling.smooth)
+    result = upscale_photo(photo, BicubicUpscaler(3), format="PNG", smoothing=smooth)
     assert result.rgb.shape == (3 * size[0], 3 * size[1], 3)
     assert (result.alpha == 255).all()
 
@@ -228,7 +273,7 @@ def test_metadata_travels():
 
 def test_what_a_format_cannot_hold_is_refused_before_the_work():
     class Unused(BicubicUpscaler):
-        def __call__(self, lr, *, progress=None):
+        def upscale(self, *args, **kwargs):
             raise AssertionError("upscaled in vain")
 
     transparent = make_photo(golden.photo(4, 4), np.zeros((4, 4), np.uint8))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from realsr_jax.upscale.tile_plans import make_plan
-from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles, WholeImage
+from realsr_jax.upscale.tile_plans import make_plan, tile_shape
+from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage
 
 
 def _network(tile, scale):
@@ -80,23 +80,68 @@ def test_uniform_tiles_cover_the_image_with_ramps_that_sum_to_one():
         scale, size = int(rng.integers(2, 5)), int(rng.integers(8, 60))
         overlap = int(rng.integers(0, size // 2 + 1))
         plan = make_plan(h, w, scale=scale, tiling=UniformTiles(size, overlap))
-        assert plan.tile_shape == (size, size)
+        assert plan.tile_shape == (min(size, h), min(size, w))
         for axis, length in ((plan.rows, h), (plan.columns, w)):
-            total = np.zeros(max(length, size) * scale)
+            total = np.zeros(length * scale)
             for start, ramp in zip(axis.starts, axis.ramps[0], strict=True):
-                assert 0 <= start <= max(length - size, 0)
+                assert 0 <= start <= length - axis.length
                 assert ramp.min() >= 0
-                total[start * scale : (start + size) * scale] += ramp
-            np.testing.assert_allclose(total[: length * scale], 1, atol=1e-6)
+                total[start * scale : (start + axis.length) * scale] += ramp
+            np.testing.assert_allclose(total, 1, atol=1e-6)
             assert all(b - a <= size - overlap for a, b in zip(axis.starts, axis.starts[1:], strict=False))
 
 
 def test_outer_quarter_of_the_overlap_is_discarded():
     axis = make_plan(100, 300, scale=2, tiling=UniformTiles(100, 40)).columns
     for i, start in enumerate(axis.starts):
-        kept = axis.kept(i)
-        assert kept.start >= (20 if start > 0 else 0)
-        assert kept.stop <= (180 if start + 100 < 300 else 200)
+        kept = np.flatnonzero(axis.ramps[0, i])
+        assert kept[0] >= (20 if start > 0 else 0)
+        assert kept[-1] < (180 if start + 100 < 300 else 200)
+
+
+def computed(plan, h, w):
+    """How many pixels pass the network for each of the image."""
+    return len(plan.tiles) * plan.tile_shape[0] * plan.tile_shape[1] / (h * w)
+
+
+def test_fitted_tiles_waste_little():
+    """Squares, 3:2, 16:9, panoramas, one pixel more than a tile may have, on 1 to 16 cores."""
+    rng = np.random.default_rng(3)
+    sizes = [(256, 256), (257, 257), (300, 451), (321, 481), (301, 301), (1080, 1920), (3000, 4000)]
+    ratios = np.exp(rng.uniform(np.log(0.2), np.log(5), 200))
+    pixels = np.exp(rng.uniform(np.log(256**2), np.log(24e6), 200))
+    sizes += [(int((p / r) ** 0.5) + 1, int((p * r) ** 0.5) + 1) for p, r in zip(pixels, ratios, strict=True)]
+    for h, w in sizes:
+        if min(h, w) < 256:
+            continue
+        for cores in (1, 2, 4, 16):
+            shape = tile_shape(h, w, FittedTiles(16), at_once=cores)
+            assert shape[0] <= h and shape[1] <= w
+            assert shape[0] * shape[1] <= FittedTiles.area
+            plan = make_plan(h, w, scale=2, tiling=FittedTiles(16), shape=shape)
+            assert computed(plan, h, w) <= (1.15 if h * w >= 2**20 else 1.25), (h, w, cores, shape)
+
+
+def test_fitted_tiles_cover_the_image_with_ramps_that_sum_to_one():
+    rng = np.random.default_rng(4)
+    for _ in range(100):
+        h, w = (int(n) for n in rng.integers(1, 900, 2))
+        overlap = int(rng.integers(0, 33))
+        plan = make_plan(h, w, scale=3, tiling=FittedTiles(overlap, area=int(rng.integers(64, 200**2))))
+        for axis, length in ((plan.rows, h), (plan.columns, w)):
+            total = np.zeros(length * 3)
+            for start, ramp in zip(axis.starts, axis.ramps[0], strict=True):
+                total[start * 3 : (start + axis.length) * 3] += ramp
+            np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_compiled_shapes_are_used_again():
+    tiling = FittedTiles(16)
+    first = tile_shape(2000, 3000, tiling)
+    assert tile_shape(1990, 2995, tiling, in_use={first}) == first
+    assert tile_shape(256, 256, tiling, in_use={first}) == (256, 256)
+    three = {first, (256, 256), (200, 280)}
+    assert tile_shape(100, 100, tiling, in_use=three) in three
 
 
 def test_no_more_tiles_than_needed():

@@ -15,16 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from realsr_jax.benchmark.cases import Case
+from realsr_jax.system.errors import UsageError
 
 INPUTS = "inputs.npz"
-"""Arrays in the folder: ``lr`` [n, h, w, 3], and ``hr`` for a step, uint8."""
+"""Arrays in the folder, as `cases.make_inputs` gives them."""
 
 WEIGHTS = "weights.npz"
 """The network's parameters in the folder: a state dict, by the keys of the published checkpoints."""
@@ -42,10 +43,46 @@ class Side:
     Attributes:
         name: of the row, and of its files.
         command: starts its process.
+        tasks: in which it takes part, of `cases.Task`.
+        dtypes: of the cases in which it takes part.
+        on_gpu: whether it takes part in cases for GPUs.
+        missing: what must be installed first, in a line; "" if nothing.
     """
 
     name: str
     command: tuple[str, ...]
+    tasks: tuple[str, ...] = ("product", "tile", "photo", "ensemble", "step")
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    on_gpu: bool = True
+    missing: str = ""
+
+    def takes_part(self, case: Case) -> bool:
+        """Returns whether it runs a case."""
+        return case.task in self.tasks and case.dtype in self.dtypes and (self.on_gpu or not case.on_gpu)
+
+
+def tell_sides(sides: Iterable[Side]) -> None:
+    """Prints the sides that a script knows: what it does without arguments."""
+    print(json.dumps([dataclasses.asdict(side) for side in sides]))  # noqa: T201
+
+
+def ask_for_sides(script: str) -> list[Side]:
+    """Returns the sides that a script knows.
+
+    Raises:
+        UsageError: if the script does not say.
+    """
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    try:
+        told = json.loads(ended.stdout)
+        return [Side(**{key: _as_tuple(value) for key, value in fields.items()}) for fields in told]
+    except (ValueError, TypeError, AttributeError) as error:
+        said = ended.stderr.strip() or "names no sides (see realsr_jax.benchmark.conversation)"
+        raise UsageError(f"--peer={script}: {said.splitlines()[-1].strip()}") from error
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 class SideError(RuntimeError):
@@ -104,15 +141,17 @@ def read_case(fields: dict[str, Any]) -> Case:
 
 
 def serve(
-    prepare: Callable[[Case, Arrays, Arrays], Callable[[], Any]],
+    prepare: Callable[[Case, Path, Arrays, Arrays], Callable[[], Any]],
     device_bytes: Callable[[], int | None] = lambda: None,
 ) -> None:
     """Answers standard input until it ends: what a side's process does.
 
     Args:
-        prepare: makes a case ready with its weights and inputs (none for a matrix product), and returns a
-            function that runs it once, returns when the device is done, and gives the tiles [n, h, w, 3], the
-            photo [h, w, 3] or the loss of each step so far; what a matrix product gives is not looked at.
+        prepare: makes a case ready, with a folder for its files, its weights and inputs (none for a matrix
+            product), and returns a function that runs it once and returns when the device is done. This gives
+            the tiles [n, h, w, 3], the photo [h, w, 3], the 8-bit values of all photos of a folder one after
+            the other, or the loss of each step so far; or a function that fetches them, which is not timed.
+            What a matrix product gives is not looked at.
         device_bytes: returns the most device memory that was used; None where that is the process's memory.
     """
     # What libraries print must not come between the answers.
@@ -120,7 +159,7 @@ def serve(
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     opening = json.loads(sys.stdin.readline())
     case, folder, result = read_case(opening["case"]), Path(opening["folder"]), None
-    run = prepare(case, *(np.load(folder / name) for name in (WEIGHTS, INPUTS)))
+    run = prepare(case, folder, *(np.load(folder / name) for name in (WEIGHTS, INPUTS)))
     print("{}", file=answers, flush=True)
     for request in map(str.strip, sys.stdin):
         if request == "run":
@@ -128,8 +167,8 @@ def serve(
             result = run()
             answer = {"seconds": time.perf_counter() - started_at}
         else:
-            given = np.asarray([] if case.task == "product" else result, np.float32)
-            np.save(folder / RESULT.format(side=opening["side"]), given)
+            given = [] if case.task == "product" else result() if callable(result) else result
+            np.save(folder / RESULT.format(side=opening["side"]), np.asarray(given, np.float32))
             answer = {"peak_bytes": device_bytes() or peak_process_bytes()}
         print(json.dumps(answer), file=answers, flush=True)
 

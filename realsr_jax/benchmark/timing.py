@@ -12,14 +12,25 @@ from typing import Any, Final
 
 import numpy as np
 
-from realsr_jax.benchmark.cases import Case, count_flops, make_inputs, make_weights
+from realsr_jax.benchmark.cases import TASKS, Case, count_flops, make_inputs, make_weights
 from realsr_jax.benchmark.conversation import INPUTS, RESULT, WEIGHTS, Side, started
 
 MOST_DIFFERENT: Final = {"float32": 1e-4, "bfloat16": 1e-2}
 """RMS difference of results, relative to their RMS, above which a side computes something else; ten times as
-much after training steps, and 50 times as much in one place."""
+much after training steps and in folders, whose results are rounded, and 50 times as much in one place."""
 
-OURS: Final = Side("realsr_jax", (sys.executable, "-m", "realsr_jax.benchmark.jax_side"))
+
+def _our_side(name: str, tasks: Sequence[str], dtypes: Sequence[str] = ("float32", "bfloat16")) -> Side:
+    command = (sys.executable, "-m", "realsr_jax.benchmark.jax_side", name)
+    return Side(name, command, tuple(tasks), tuple(dtypes))
+
+
+OURS: Final = _our_side("realsr_jax", ["product", *TASKS])
+OURS_IN_FLOAT32: Final = _our_side("realsr_jax_float32", ["tile", "photo", "ensemble", "step"], ["bfloat16"])
+"""Runs beside bfloat16 in float32: the truth there, and the speed without it."""
+
+OURS_ALONE: Final = _our_side("computation_alone", ["folder"])
+"""Upscales the photos of a folder in memory, one after the other, with everything compiled."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +72,7 @@ def run_case(
     Args:
         case: what runs.
         sides: the first is the one with which results are compared.
-        folder: for weights, inputs and results.
+        folder: for weights, inputs, results and what else a side writes; of this case only.
         photo: uint8 [h, w, 3], of which the inputs are cut.
         repeats: runs of each side, after a first one.
 
@@ -73,7 +84,7 @@ def run_case(
     """
     config = case.model_config if case.network else None
     np.savez(folder / INPUTS, allow_pickle=False, **make_inputs(case, photo))
-    np.savez(folder / WEIGHTS, allow_pickle=False, **(make_weights(config) if config else {}))
+    np.savez(folder / WEIGHTS, allow_pickle=False, **make_weights(case))
     told = dataclasses.replace(case, fields=vars(config) if config else {})
     opening: dict[str, Any] = {"case": dataclasses.asdict(told), "folder": str(folder)}
     with contextlib.ExitStack() as stack:
@@ -101,7 +112,7 @@ def compare(case: Case, ours: np.ndarray, theirs: np.ndarray) -> tuple[tuple[flo
     difference = np.abs(ours.astype(np.float64) - theirs)
     largest, rms = float(difference.max()), float(np.sqrt(np.mean(difference**2)))
     limit = MOST_DIFFERENT[case.dtype] * np.sqrt(np.mean(ours.astype(np.float64) ** 2))
-    if case.task == "step":
+    if case.task in ("step", "folder"):
         limit *= 10
     # Written so that what is not a number is different.
     return (largest, rms), bool(rms <= limit and largest <= 50 * limit)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from absl import flags
 
+import realsr_jax
 from realsr_jax.system.errors import UsageError, first_line
 from realsr_jax.system.files import check_output_file, check_output_folder
 from realsr_jax.system.terminal import complain, say
@@ -115,7 +116,7 @@ def run(
     """
     args = list(sys.argv if argv is None else argv)
     try:
-        values = _parse(args, description or "", define_flags)
+        values = _parse(name, args, description or "", define_flags)
         return 0 if values is None else main(values)
     except KeyboardInterrupt:
         complain(name, "interrupted")
@@ -135,14 +136,18 @@ def run(
 
 
 def _parse(
-    argv: list[str], description: str, define_flags: Callable[[FlagTable], None]
+    name: str, argv: list[str], description: str, define_flags: Callable[[FlagTable], None]
 ) -> flags.FlagValues | None:
-    """Returns what a command line says, or None if it asks for help, which this prints."""
+    """Returns what a command line says, or None if it asks for help or the version, which this prints."""
+    if "--version" in argv[1:]:
+        say(f"{name} {realsr_jax.__version__}")
+        return None
     wants_help = any(arg in ("-h", "-help", "--help", "--helpfull", "--helpshort") for arg in argv[1:])
     table = FlagTable(argv[:1] if wants_help else argv)
     define_flags(table)
     table.section("Trouble")
     table.switch("debug", "show the traceback of an error, as REALSR_DEBUG=1 does for all commands")
+    table.describe("--version", "print the version")
     if wants_help:
         say(f"{description.strip()}\n\n{table.help()}")
         return None

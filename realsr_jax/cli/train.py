@@ -26,6 +26,7 @@ from realsr_jax.cli import command
 from realsr_jax.cli.config_files import load_config
 from realsr_jax.system.errors import UsageError, did_you_mean
 from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
+from realsr_jax.system.processes import count_cores
 from realsr_jax.system.terminal import say
 from realsr_jax.train.run_config import describe, without_folders
 from realsr_jax.train.train_config import TrainConfig
@@ -151,8 +152,8 @@ def _main(values: flags.FlagValues, argv: Sequence[str]) -> int:
     workdir, profile = (command.output_folder(values, name) for name in ("workdir", "profile"))
     told = [without_folders(arg) for arg in argv[1:] if re.match(r"--?(no)?(config\b|workdir)", arg)]
     # Until the first step; then `train` notes the signal.
-    with ended_by_interrupt("realsr-train"), _joined(values):
-        start_jax()
+    with ended_by_interrupt("realsr-train"), _joined(values) as n_cores:
+        start_jax(cpu_devices=n_cores)  # each core computes its share of a batch
 
         from realsr_jax.train.loop import train
 
@@ -170,13 +171,13 @@ def _show(config: TrainConfig) -> int:
     return 0
 
 
-def _joined(values: flags.FlagValues) -> contextlib.AbstractContextManager[None]:
-    """Joins the other processes of the run, if there are any."""
+def _joined(values: flags.FlagValues) -> contextlib.AbstractContextManager[int]:
+    """Joins the other processes of the run, if there are any; gives the number of cores for this one."""
     place = [values[name].value for name in ("coordinator", "num_processes", "process_id")]
     if None in place and place.count(None) < len(place):
         raise UsageError("--coordinator, --num_processes and --process_id must be given together")
     if None in place and not values.distributed:
-        return contextlib.nullcontext()
+        return contextlib.nullcontext(count_cores())
     from realsr_jax.system.peers import joined
 
     return joined(*place)

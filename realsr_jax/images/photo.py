@@ -15,7 +15,6 @@ from realsr_jax.system.errors import MEMORY_TEXT, reason_of
 _MAX_SIDE: Final = {"JPEG": 65500, "WEBP": 16383, "PNG": 1_000_000, "TIFF": 2**31 - 1, "BMP": 2**31 - 1}
 _MAX_BMP_BYTES: Final = 2**32 - 2**16
 _DEEP_FORMATS: Final = ("PNG", "TIFF")
-_BAND_PIXELS: Final = 1 << 20
 
 
 class ImageError(ValueError):
@@ -76,18 +75,11 @@ class Photo:
         """Whether any pixel is not opaque."""
         return self.alpha is not None and bool((self.alpha < np.iinfo(self.alpha.dtype).max).any())
 
-    def network_input(self) -> np.ndarray:
-        """Returns the colours as networks take them: [h, w, 3], 0..255, uint8 or (of 16 bits) float32."""
-        return _to_255(self.rgb)
-
     def rgb_8_bit(self) -> np.ndarray:
         """Returns the colours as uint8 [h, w, 3]; 16 bits are rounded."""
-        colours = self.network_input()
-        return colours if colours.dtype == np.uint8 else np.rint(colours).astype(np.uint8)
-
-    def network_alpha(self) -> np.ndarray | None:
-        """Returns the opacity in the same way: [h, w], 0..255, uint8 or float32, or None."""
-        return None if self.alpha is None else _to_255(self.alpha)
+        return (
+            self.rgb if self.rgb.dtype == np.uint8 else np.rint(self.rgb / np.float32(257)).astype(np.uint8)
+        )
 
 
 def size_text(image: np.ndarray) -> str:
@@ -104,28 +96,28 @@ def check_pair_sizes(lr: np.ndarray, hr: np.ndarray, scale: int) -> None:
         )
 
 
-def make_result(sr: np.ndarray, alpha: np.ndarray | None, source: Photo, *, format: str) -> Photo:
-    """Makes a photo of what networks returned for `source.network_input()` and `source.network_alpha()`.
+def result_dtype(source: Photo, *, format: str) -> type[np.unsignedinteger]:
+    """Returns the type of a result's samples: of 16 bits where source and format have them, else of 8."""
+    return np.uint16 if source.samples.dtype == np.uint16 and format in _DEEP_FORMATS else np.uint8
 
-    The result has 16 bits per channel where the source has and the format can, else 8, and is grey where
-    the source is.
+
+def make_result(colours: np.ndarray, alpha: np.ndarray | None, source: Photo, *, format: str) -> Photo:
+    """Makes a photo of what became of a source's colours and opacity.
 
     Args:
-        sr: float32 [H, W, 3], 0..255, not clipped.
-        alpha: float32 [H, W], 0..255, not clipped, or None. Dropped if the format cannot hold it and the
-            source is opaque.
+        colours: uint8 or uint16 [H, W, c], c 1 for a grey source and else 3.
+        alpha: [H, W, 1] of the same type, or None. Dropped if the format cannot hold it and the source is
+            opaque.
         source: the photo that was upscaled.
         format: the result's format, by Pillow's name.
 
     Raises:
-        ImageError: if the format cannot hold the result, or the result has values that are not finite.
+        ImageError: if the format cannot hold the result.
     """
-    height, width = sr.shape[:2]
+    height, width = colours.shape[:2]
     check_writable(format, width=width, height=height, has_alpha=alpha is not None and source.is_transparent)
-    dtype = np.uint16 if source.samples.dtype == np.uint16 and format in _DEEP_FORMATS else np.uint8
-    samples = _quantise(sr, dtype, to_grey=source.is_grey)
-    if alpha is not None and format != "JPEG":
-        samples = np.concatenate([samples, _quantise(alpha[..., None], dtype)], axis=-1)
+    keeps_alpha = alpha is not None and format != "JPEG"
+    samples = np.concatenate([colours, alpha], axis=-1) if keeps_alpha else colours
     return Photo(samples, source.metadata, format)
 
 
@@ -155,25 +147,3 @@ def check_writable(format: str, *, width: int, height: int, has_alpha: bool) -> 
         raise ImageError(
             f"{width} x {height} is too large for BMP, which holds at most 4 GiB; PNG and TIFF hold more"
         )
-
-
-def _to_255(values: np.ndarray) -> np.ndarray:
-    """Brings 16-bit values to 0..255."""
-    return values / np.float32(257) if values.dtype == np.uint16 else values
-
-
-def _quantise(image: np.ndarray, dtype: type[np.unsignedinteger], *, to_grey: bool = False) -> np.ndarray:
-    """Rounds [h, w, c] of 0..255 to the whole range of `dtype`, ties to even; grey is the channels' mean."""
-    height, width, channels = image.shape
-    top = np.iinfo(dtype).max
-    result = np.empty((height, width, 1 if to_grey else channels), dtype)
-    rows = max(1, _BAND_PIXELS // max(width, 1))  # in bands, as a whole large photo in float is gigabytes
-    for start in range(0, height, rows):
-        band = image[start : start + rows]
-        if to_grey:
-            band = band.mean(axis=-1, keepdims=True, dtype=np.float64)
-        band = band * (top // 255)
-        if not np.isfinite(band).all():
-            raise ImageError("the result has values that are not finite")
-        result[start : start + rows] = np.clip(np.rint(band, out=band), 0, top, out=band)
-    return result

@@ -9,6 +9,7 @@ from realsr_jax.system.registry import Registry
 
 if TYPE_CHECKING:
     import flax.linen as nn
+    import jax
 
     from realsr_jax.models.network import ModelConfig, Network
 
@@ -66,3 +67,36 @@ def parameter_shapes(config: "ModelConfig") -> Any:
 
     lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
     return jax.eval_shape(build_model(config).init, jax.random.key(0), lr)["params"]
+
+
+def place_parameters(
+    config: "ModelConfig", params: Any, sharding: "jax.sharding.Sharding", *, dtype: Any = "float32"
+) -> Any:
+    """Puts parameters on devices as inference reads them, so that no call casts or transposes them again.
+
+    Those of convolutions take the type of their layer's arithmetic. On GPUs kernels lie in the order of
+    [c_out, kh, kw, c_in], in which cuDNN reads them; functions under `jax.jit` take them as they lie.
+
+    Args:
+        config: the network.
+        params: float32, nested as its module nests them.
+        sharding: the devices.
+        dtype: as in `build_model`.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.experimental.layout import Format, Layout
+
+    from realsr_jax.models.layers import convolution_dtypes
+
+    is_float32 = jnp.dtype(dtype) == jnp.float32
+    dtypes = {} if is_float32 else convolution_dtypes(build_model(config, dtype=dtype))
+    on_gpu = {device.platform for device in sharding.device_set} == {"gpu"}
+    for_kernels = Format(Layout((3, 0, 1, 2)), sharding) if on_gpu else sharding
+
+    def place(path: tuple[Any, ...], array: Any) -> Any:
+        layer = tuple(key.key for key in path[:-1])
+        array = array.astype(dtypes.get(layer, array.dtype))
+        return jax.device_put(array, for_kernels if array.ndim == 4 else sharding)
+
+    return jax.tree_util.tree_map_with_path(place, params)

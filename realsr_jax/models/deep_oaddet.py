@@ -44,4 +44,5 @@ DEEP_OADDET = Network(
     module=functools.partial(OADDetModule, head=_DeepOADDetHead, middle_hidden=96),
     checkpoints="Deep-OADDet (upstream: WDDet)",
     parameters=21_926_255,
+    auto_dtype="tensorfloat32",
 )

@@ -74,9 +74,10 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        for i in range(3):
+        for i in range(2):
             x = jnp.concatenate([x, _Residual(self.dtype, name=f"residual_{i}")(x)], axis=-1)
-        x = nn.relu(Conv(FEATURES, (1, 1), dtype=self.dtype, name="compress")(x))
+        last = _Residual(self.dtype, name="residual_2")(x)
+        x = nn.relu(Conv(FEATURES, (1, 1), dtype=self.dtype, name="compress")(x, last))
         return LaplacianAttention(self.dtype, name="attention")(x)
 
 
@@ -119,4 +120,5 @@ DRLN = Network(
     module=_DRLN,
     checkpoints="DRLN x2 x3 x4 x8",
     parameters=34_430_155,
+    auto_dtype="tensorfloat32",
 )

@@ -33,6 +33,11 @@ class EDSRConfig(ModelConfig):
     res_scale: float = 0.1
     edge_padding: bool = True
 
+    @property
+    def reach(self) -> int:
+        """One pixel for each convolution one after the other, and at most two for those that enlarge."""
+        return 2 * self.n_resblocks + 4
+
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""
         super().validate()
@@ -59,14 +64,14 @@ class _EDSR(nn.Module):
         """Upscales float32 [n, h, w, 3] to float32 [n, h*scale, w*scale, 3]."""
         config = self.config
 
-        def conv(features, name, dtype=self.dtype):
-            return Conv(features, edge_padding=config.edge_padding, dtype=dtype, name=name)
+        def conv(features, name, dtype=self.dtype, factor=1.0):
+            return Conv(features, edge_padding=config.edge_padding, dtype=dtype, factor=factor, name=name)
 
         head = conv(config.n_feats, "head", jnp.float32)(lr - RGB_MEAN).astype(self.dtype)
 
         def block(_, x, i):
             y = nn.relu(conv(config.n_feats, f"body_{i}_conv1")(x))
-            return x + config.res_scale * conv(config.n_feats, f"body_{i}_conv2")(y)
+            return x + conv(config.n_feats, f"body_{i}_conv2", factor=config.res_scale)(y)
 
         x = head
         for i in range(config.n_resblocks):
@@ -84,4 +89,5 @@ EDSR = Network(
     parameters=40_729_603,
     other_sizes=(EDSRConfig(n_resblocks=16, n_feats=64, res_scale=1.0),),
     not_in_shapes=("res_scale", "edge_padding"),
+    auto_dtype="bfloat16",
 )

@@ -41,12 +41,15 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 class Conv(nn.Module):
     """A convolution that keeps the spatial size: [n, h, w, c_in] -> [n, h, w, features].
 
+    Several inputs are convolved as their concatenation over channels, which is not made.
+
     Attributes:
         features: output channels.
         kernel_size: height and width, odd.
         edge_padding: True repeats border pixels, False pads zeros.
         dilation: distance between the kernel's taps.
         dtype: type of the arithmetic and the result.
+        factor: on the result.
     """
 
     features: int
@@ -54,15 +57,36 @@ class Conv(nn.Module):
     edge_padding: bool = False
     dilation: int = 1
     dtype: Dtype = jnp.float32
+    factor: float = 1.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Convolves x."""
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        """Convolves the inputs."""
         h, w = self.kernel_size
-        kernel = self.param("kernel", _kernel_init, (h, w, x.shape[-1], self.features))
-        bias = self.param("bias", _bias_init(h * w * x.shape[-1]), (self.features,))
-        x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
-        return ops.conv2d(x, kernel, edge_padding=self.edge_padding, dilation=self.dilation) + bias
+        channels = [x.shape[-1] for x in inputs]
+        kernel = self.param("kernel", _kernel_init, (h, w, sum(channels), self.features))
+        bias = self.param("bias", _bias_init(h * w * sum(channels)), (self.features,))
+        kernel, bias, *xs = (jnp.asarray(a, self.dtype) for a in (kernel, bias, *inputs))
+        options = {"edge_padding": self.edge_padding, "dilation": self.dilation}
+        parts = jnp.split(kernel, np.cumsum(channels)[:-1], axis=2)
+        y, *others = (ops.conv2d(x, part, **options) for x, part in zip(xs, parts, strict=True))
+        y = sum(others, start=y)
+        # In this form XLA lets cuDNN's convolution apply the factor, the bias and a residual.
+        return y + bias if self.factor == 1 else self.factor * y + self.factor * bias
+
+
+def convolution_dtypes(model: nn.Module) -> dict[tuple[str, ...], Dtype]:
+    """Returns the type of the arithmetic of each `Conv` of a network, by its path in the parameters."""
+    dtypes = {}
+
+    def note(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        if isinstance(context.module, Conv):
+            dtypes[context.module.path] = context.module.dtype
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32))
+    return dtypes
 
 
 class Dense(nn.Module):

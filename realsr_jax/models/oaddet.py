@@ -150,4 +150,5 @@ OADDET = Network(
     module=OADDetModule,
     checkpoints="OADDet (upstream: DDDet)",
     parameters=16_484_511,
+    auto_dtype="tensorfloat32",
 )

@@ -33,33 +33,47 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, edge_padding: bool = False, dilat
     Returns:
         [n, h, w, c_out].
     """
-    is_float32 = x.dtype == kernel.dtype == jnp.float32
-    if dilation == 1 and is_float32 and minimal_filtering.pays(x.shape, kernel.shape):
-        x, kernel = _vary_alike(x, kernel)
-        return _conv2d_p.bind(x, kernel, wanted="y", size=kernel.shape[:2], edge_padding=edge_padding)
-    return _convolve(x, kernel, edge_padding, dilation)
+    if x.shape[1:3] == (1, 1) and not edge_padding:  # only the centre tap meets a pixel
+        top, left = (size // 2 for size in kernel.shape[:2])
+        return x @ kernel[top, left]
+    if dilation != 1:
+        return _convolve(x, kernel, edge_padding, dilation=dilation)
+    x, kernel = _vary_alike(x, kernel)
+    return _conv2d_p.bind(x, kernel, wanted="y", size=kernel.shape[:2], edge_padding=edge_padding)
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, edge_padding: bool, dilation: int = 1) -> jax.Array:
+def _convolve(
+    x: jax.Array, kernel: jax.Array, edge_padding: bool, *, dilation: int = 1, cut: bool = False
+) -> jax.Array:
+    """Convolves by XLA; with `cut`, edge padding is padded once more and the border cut off the result."""
     top, left = (dilation * (size // 2) for size in kernel.shape[:2])
     h, w = x.shape[1:3]
     if edge_padding:
         x = jnp.pad(x, ((0, 0), (top, top), (left, left), (0, 0)), mode="edge")
-    # On the edge-padded input "SAME" only adds a border that is cut off again: XLA's CPU convolution is
-    # several times slower with "VALID".
     y = jax.lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(1, 1),
-        padding="SAME",
+        padding="VALID" if edge_padding and not cut else "SAME",
         rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    return y[:, top : top + h, left : left + w] if edge_padding else y
+    return y[:, top : top + h, left : left + w] if edge_padding and cut else y
+
+
+def _shape(a: Any, b: Any, wanted: str, size: Sequence[int]) -> tuple[int, ...]:
+    """Returns the shape of what is wanted, made of a and b."""
+    match wanted:
+        case "y":
+            return (*a.shape[:3], b.shape[3])
+        case "x":
+            return (*b.shape[:3], a.shape[2])
+        case _:
+            return (*size, a.shape[3], b.shape[3])
 
 
 def _directly(
-    a: jax.Array, b: jax.Array, *, wanted: str, size: Sequence[int], edge_padding: bool
+    a: jax.Array, b: jax.Array, *, wanted: str, size: Sequence[int], edge_padding: bool, cut: bool = False
 ) -> jax.Array:
     """Computes what is wanted by XLA's convolution, or by transposing it.
 
@@ -69,25 +83,26 @@ def _directly(
         wanted: the convolution, "y", or its gradient with respect to "x" or "kernel".
         size: kh and kw.
         edge_padding: as in `conv2d`.
+        cut: as in `_convolve`.
     """
+    options = {"edge_padding": edge_padding, "cut": cut}
     if wanted == "y":
-        return _convolve(a, b, edge_padding)
+        return _convolve(a, b, **options)
     if wanted == "x":
-        shape = (*b.shape[:3], a.shape[2])
-        linear = functools.partial(_convolve, kernel=a, edge_padding=edge_padding)
+        linear = functools.partial(_convolve, kernel=a, **options)
     else:
-        shape = (*size, a.shape[3], b.shape[3])
-        linear = functools.partial(_convolve, a, edge_padding=edge_padding)
-    (gradient,) = jax.linear_transpose(linear, jnp.zeros_like(b, shape=shape))(b)
+        linear = functools.partial(_convolve, a, **options)
+    (gradient,) = jax.linear_transpose(linear, jnp.zeros_like(b, shape=_shape(a, b, wanted, size)))(b)
     return gradient
 
 
 def _on_cpu(a: jax.Array, b: jax.Array, *, wanted: str, size: Sequence[int], edge_padding: bool) -> jax.Array:
-    """Computes the same by minimal filtering; of kernels of one row or column only their gradient."""
+    """Computes the same by minimal filtering where it pays, else with `cut`: "VALID" is slow on CPUs."""
+    images, kernel_shape = (b, a.shape) if wanted == "x" else (a, (*size, a.shape[3], b.shape[3]))
+    if a.dtype != b.dtype or not minimal_filtering.pays(wanted, a.dtype, images.shape, kernel_shape):
+        return _directly(a, b, wanted=wanted, size=size, edge_padding=edge_padding, cut=True)
     if wanted == "kernel":
         return minimal_filtering.kernel_gradient(a, b, size, edge_padding=edge_padding)
-    if min(size) == 1:
-        return _directly(a, b, wanted=wanted, size=size, edge_padding=edge_padding)
     compute = minimal_filtering.convolve if wanted == "y" else minimal_filtering.input_gradient
     return compute(a, b, edge_padding=edge_padding)
 
@@ -133,7 +148,7 @@ def _vary_alike(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 _conv2d_p = Primitive("realsr_conv2d")
 _conv2d_p.def_abstract_eval(
-    lambda a, b, **params: jax.make_jaxpr(functools.partial(_directly, **params))(a, b).out_avals[0]
+    lambda a, b, *, wanted, size, **_: a.update(shape=_shape(a, b, wanted, size), weak_type=False)
 )
 _conv2d_p.def_impl(jax.jit(_conv2d_p.bind, static_argnames=("wanted", "size", "edge_padding")))
 ad.defbilinear(_conv2d_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1))

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 MEMORY_TEXT = "too large for this machine's memory"
 """What is said of a file that does not fit into the host's memory."""
@@ -47,13 +48,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error means that memory, the host's or a device's, does not suffice.
+_OUT_OF_MEMORY: Final = (
+    "resource_exhausted",
+    "out of memory",
+    "out_of_memory",  # CUDA_ERROR_OUT_OF_MEMORY
+    "outofmemory",  # hipErrorOutOfMemory
+    "failed to allocate",
+    "alloc_failed",  # CUDNN_STATUS_ALLOC_FAILED, CUBLAS_STATUS_ALLOC_FAILED
+    "failed to determine best cudnn convolution algorithm",  # often all that is said where scratch is lacking
+)
+"""What XLA, its allocators, CUDA and cuDNN say where memory does not suffice, in lower case."""
 
-    On GPUs XLA often says only that it found no algorithm for a convolution.
-    """
-    signs = ("resource_exhausted", "out of memory", "failed to determine best cudnn convolution algorithm")
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error means that memory, the host's or a device's, does not suffice."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
 
 
 def explain_failure(error: Exception) -> str:

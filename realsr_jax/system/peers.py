@@ -16,6 +16,7 @@ from typing import Final
 import jax
 
 from realsr_jax.system.errors import UsageError, first_line
+from realsr_jax.system.processes import count_cores
 from realsr_jax.system.terminal import complain
 
 _NAME: Final = "realsr-train"
@@ -59,7 +60,7 @@ class Peers:
 @contextlib.contextmanager
 def joined(
     coordinator: str | None = None, n_processes: int | None = None, index: int | None = None
-) -> Iterator[None]:
+) -> Iterator[int]:
     """Takes part in a run of several processes; inside, the death of one is the end of all.
 
     Where an error ends the context, the caller prints it and ends with `os._exit`, as JAX would wait for the
@@ -70,6 +71,9 @@ def joined(
         n_processes: how many there are.
         index: which this is.
 
+    Yields:
+        How many cores this process may use, where several of the run share a machine.
+
     Raises:
         UsageError: if they do not come together.
     """
@@ -79,13 +83,14 @@ def joined(
         address = _relay(coordinator) if coordinator and index else coordinator
         jax.distributed.initialize(address, n_processes, index)
         peers = Peers(_connect(coordinator))
+        n_cores = _share_cores()
     except Exception as error:  # of many kinds
         raise UsageError(
             f"the processes cannot be joined: {first_line(error)}; give --coordinator, --num_processes and "
             "--process_id"
         ) from error
     try:
-        yield
+        yield n_cores
     except BaseException:
         time.sleep(_GRACE)
         peers.leave(f"process {jax.process_index()} has failed, and says why")
@@ -113,6 +118,23 @@ def _connect(coordinator: str | None) -> dict[int, socket.socket]:
     for connection in connections.values():
         connection.settimeout(None)
     return connections
+
+
+def _share_cores() -> int:
+    """Returns this process's share of the cores that it may use, at least 1: others may use the same ones."""
+    from jax._src.distributed import global_state
+
+    client = global_state.client
+    assert client is not None
+    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "all"
+    place = f"{socket.gethostname()} {affinity}"
+    client.key_value_set(f"{_KEY}/place/{global_state.process_id}", place)
+    patience = int(_PATIENCE * 1000)
+    places = [
+        client.blocking_key_value_get(f"{_KEY}/place/{index}", patience)
+        for index in range(global_state.num_processes)
+    ]
+    return max(1, count_cores() // places.count(place))
 
 
 def _read_line(connection: socket.socket) -> str:

@@ -1,5 +1,7 @@
 """Cores, threads and worker processes."""
 
+import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -8,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 _MOST_THREADS: Final = 16
@@ -17,10 +20,44 @@ _Result = TypeVar("_Result")
 
 
 def count_cores() -> int:
-    """Returns how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Returns how many processor cores this process may use, by its affinity and its container's limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, math.ceil(cgroup_limit() or cores))
+
+
+def cgroup_limit(root: Path = Path("/")) -> float | None:
+    """Returns how much processor time the control groups of this process, a container's mostly, grant it.
+
+    Args:
+        root: the folder that ``proc`` and ``sys`` stand in.
+
+    Returns:
+        The time in cores, such as 1.5; None where there is no limit.
+    """
+    limits: list[float] = []
+    with contextlib.suppress(OSError):  # not on Linux
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                folder, files = root / "sys/fs/cgroup", ("cpu.max",)
+            elif "cpu" in controllers.split(","):  # version 1
+                folder, files = root / "sys/fs/cgroup/cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            else:
+                continue
+            # The groups around one limit it too. A container may know its group by the host's path and see it
+            # in the place of the topmost.
+            group = Path(path.lstrip("/"))
+            limits += filter(None, (_quota(folder / place, files) for place in (group, *group.parents)))
+    return min(limits, default=None)
+
+
+def _quota(folder: Path, files: Sequence[str]) -> float | None:
+    """Returns the limit of one control group, in cores; None if it has none: "max" or below 0."""
+    try:
+        quota, period = " ".join((folder / file).read_text() for file in files).split()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):
+        return None
 
 
 def count_threads() -> int:

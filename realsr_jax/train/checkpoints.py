@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from realsr_jax.system.errors import in_one_line
-from realsr_jax.train.step import TrainState, replicate
+from realsr_jax.train.step import TrainState
 
 
 @dataclasses.dataclass
@@ -91,7 +91,7 @@ class Checkpoints:
         )
 
     def restore(self, like: TrainState) -> tuple[TrainState, RunState] | None:
-        """Returns the last checkpoint's state, on all devices, and what goes with it; None if there is none.
+        """Returns the last checkpoint's state, NumPy arrays, and what goes with it; None if there is none.
 
         Args:
             like: a state of the same network and optimiser.
@@ -111,7 +111,7 @@ class Checkpoints:
             raise ValueError(
                 f"{folder}: cannot be read, delete it to resume from before ({reason})"
             ) from error
-        return replicate(restored["state"]), RunState(**restored["progress"])
+        return restored["state"], RunState(**restored["progress"])
 
     def close(self) -> None:
         """Waits until everything is written."""

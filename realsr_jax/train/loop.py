@@ -20,11 +20,13 @@ from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import Source
 from realsr_jax.data.training_pairs import TrainingPairs, open_pairs
 from realsr_jax.models import build_model
+from realsr_jax.models.precision import resolve_precision
 from realsr_jax.system.errors import is_out_of_memory
 from realsr_jax.system.files import locked, remove_half_written
 from realsr_jax.system.jax_startup import profiled
 from realsr_jax.system.terminal import Progress
 from realsr_jax.train.checkpoints import Checkpoints, RunState, as_numpy
+from realsr_jax.train.devices import choose_devices, describe_idle_devices
 from realsr_jax.train.initial_params import count, initial_params
 from realsr_jax.train.optimizers import make_optimizer
 from realsr_jax.train.progress_lines import Meter, TrainProgressLines, headline_name
@@ -80,14 +82,14 @@ def train(
         BadBatchError: if a loss or gradient is not finite, more often than the configuration allows.
     """
     config.validate()
-    _check_batch_size(config)
+    devices = choose_devices(config)
     existed = workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() > 0:
-        return _Run(config, workdir, lambda _: None, command)(profile)
+        return _Run(config, workdir, devices, lambda _: None, command)(profile)
     with locked(workdir / ".lock", otherwise=f"{workdir}: another run is going on in this directory"):
         try:
-            return _Run(config, workdir, say, command)(profile)
+            return _Run(config, workdir, devices, say, command)(profile)
         except DataError:
             names = {path.name for path in workdir.iterdir()}
             if not existed and names <= {".lock", CONFIG_FILE, "checkpoints"}:  # not one step was tried
@@ -98,9 +100,11 @@ def train(
 class _Run:
     """A run: what it needs at hand, and the loop."""
 
-    def __init__(self, config: TrainConfig, workdir: Path, say: Say, command: str) -> None:
+    def __init__(
+        self, config: TrainConfig, workdir: Path, devices: Sequence[Any], say: Say, command: str
+    ) -> None:
         """Opens the data and what an earlier start of the run has left."""
-        self.workdir, self.say, self.command = workdir, say, command
+        self.workdir, self.devices, self.say, self.command = workdir, devices, say, command
         self.checkpoints = Checkpoints(workdir / "checkpoints")
         is_new = self.checkpoints.latest() is None
         if not is_new:  # first without the length of an epoch, so that nothing is decoded in vain
@@ -119,13 +123,15 @@ class _Run:
         self.optimizer = make_optimizer(config.optimizer, clip_gradient=config.clip_gradient)
         state = make_state(params, self.optimizer, with_average=config.ema_decay > 0)
         restored = self.checkpoints.restore(state)
-        self.state, self.run_state = restored or (replicate(state), RunState())
+        state, self.run_state = restored or (state, RunState())
+        self.state = replicate(state, devices)
         self.start = int(self.state.step)
         name = type(config.model).__name__.removesuffix("Config")
         origin = f"continued after step {self.start}" if restored else origin
         say(f"{name}, {count(params):,} parameters, {origin}")
-        device = jax.devices()[0].platform
-        say(f"{len(self.pairs):,} training pairs on {jax.device_count()} {device} device(s)")
+        say(f"{len(self.pairs):,} training pairs on {len(devices)} {devices[0].platform} device(s)")
+        if idle := describe_idle_devices(config, devices):
+            say(idle)
         if earlier is not None:
             self._tell_of_new_schedule(earlier["epochs"])
         self.meter = Meter()
@@ -188,7 +194,7 @@ class _Run:
             profiler.before(done - self.start)
             batch = self.meter.wait_for(batches)
             with _memory_explained():
-                self.state, metrics = step_fn(self.state, _by_device(batch, stop=bool(signals)))
+                self.state, metrics = step_fn(self.state, self._by_device(batch, stop=bool(signals)))
             pending.append((done, metrics))
             is_epoch_end = done % config.steps_per_epoch == 0
             saves = done % config.checkpoint_every == 0
@@ -211,15 +217,24 @@ class _Run:
 
     def _step_function(self) -> Callable[[TrainState, Any], Any]:
         config = self.config
-        model = build_model(config.model, dtype=config.dtype, remat=config.remat)
+        precision = resolve_precision(config.dtype, config.model, self.devices[0])
+        model = build_model(config.model, dtype=precision.dtype, remat=config.remat)
         return parallelise(
             train_step,
+            devices=self.devices,
+            precision=precision,
             loss_fn=make_loss(model, config.losses),
             optimizer=self.optimizer,
             schedule=_schedule(config),
             accumulate=config.accumulate,
             ema_decay=config.ema_decay,
         )
+
+    def _by_device(self, batch: dict[str, np.ndarray], *, stop: bool) -> dict[str, np.ndarray]:
+        """Cuts this host's batch for its devices, and adds whether the host was told to stop."""
+        n = len(self.devices) // jax.process_count()
+        shares = {name: x.reshape(n, -1, *x.shape[1:]) for name, x in batch.items()}
+        return shares | {"stop": np.full((n,), stop, np.float32)}
 
     def _completed(self, was_complete: bool) -> RunResult:
         place = self.workdir / ("best" if self.run_state.best_epoch else "latest")
@@ -322,19 +337,13 @@ def _memory_explained() -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        found = re.search(r"allocat\w+ (\d+) bytes", str(error))
-        wanted = f", allocating {int(found[1]) / 2**30:.1f} GiB" if found else ""
+        found = re.search(r"allocat\w+ (\d+) bytes|allocat\w+ ([\d.]+) ?GiB", str(error))
+        gibibytes = 0.0 if found is None else int(found[1]) / 2**30 if found[1] else float(found[2])
+        wanted = f", allocating {gibibytes:.1f} GiB" if found else ""
         raise ValueError(
             f"the device ran out of memory{wanted}; what helps: a smaller --config.batch_size or "
             "--config.patch_size, --config.accumulate=N, --config.remat=True"
         ) from error
-
-
-def _by_device(batch: dict[str, np.ndarray], *, stop: bool) -> dict[str, np.ndarray]:
-    """Cuts this host's batch for its devices, and adds whether the host was told to stop."""
-    n = jax.local_device_count()
-    shares = {name: x.reshape(n, -1, *x.shape[1:]) for name, x in batch.items()}
-    return shares | {"stop": np.full((n,), stop, np.float32)}
 
 
 def _open(config: TrainConfig, sources: Sequence[Source], say: Say, *, patch_size: int = 0) -> TrainingPairs:
@@ -350,19 +359,6 @@ def _open(config: TrainConfig, sources: Sequence[Source], say: Say, *, patch_siz
     for problem in pairs.problems:
         say(f"left out: {problem}")
     return pairs
-
-
-def _check_batch_size(config: TrainConfig) -> None:
-    """Raises ValueError unless the batch can be shared evenly by devices and parts."""
-    unit = jax.device_count() * config.accumulate
-    if config.batch_size % unit:
-        below = config.batch_size // unit * unit
-        nearest = f"{below} or {below + unit}" if below else str(unit)
-        parts = f" in {config.accumulate} parts each" if config.accumulate > 1 else ""
-        raise ValueError(
-            f"batch_size is {config.batch_size}, which {jax.device_count()} devices{parts} cannot share "
-            f"evenly; the nearest sizes are {nearest}"
-        )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """The training step, a pure function, and its wrapping for many devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from realsr_jax.losses import Weighted
+from realsr_jax.models.precision import Precision
 
 AXIS = "batch"
 
@@ -142,12 +143,24 @@ def _gradients(
     return jax.tree.map(lambda x: x / accumulate, total)
 
 
-def parallelise(step: Callable[..., Any], **options: Any) -> Callable[[TrainState, Batch], Any]:
-    """Returns `train_step`, with its options, on all devices of all hosts.
+def parallelise(
+    step: Callable[..., Any],
+    *,
+    precision: Precision,
+    devices: Sequence[Any] | None = None,
+    **options: Any,
+) -> Callable[[TrainState, Batch], Any]:
+    """Returns `train_step`, with its options, on several devices.
 
     The state, which `replicate` places, is given up to the step. Batches are ``[local devices, n, ...]``.
     Their entry ``stop``, float32 [local devices], becomes a metric: whether it is 1 on any device, so that
     all hosts learn in the same step that one is told to stop.
+
+    Args:
+        step: the step.
+        precision: of the arithmetic.
+        devices: as many of each host; None for all.
+        options: of the step.
     """
 
     def run(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -155,12 +168,19 @@ def parallelise(step: Callable[..., Any], **options: Any) -> Callable[[TrainStat
         state, metrics = step(state, images, axis_name=AXIS, **options)
         return state, metrics | {"stop": jax.lax.pmax(batch["stop"], AXIS)}
 
-    return jax.pmap(run, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+    mapped = jax.pmap(run, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
+
+    def call(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        with precision.tracing():
+            return mapped(state, batch)
+
+    return call
 
 
-def replicate(tree: Any) -> Any:
-    """Places a tree of arrays, the same on every host, on all devices of all hosts."""
-    sharding = NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
+def replicate(tree: Any, devices: Sequence[Any] | None = None) -> Any:
+    """Places a tree of arrays, the same on every host, on several devices; None for all of all hosts."""
+    mesh = Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,))
+    sharding = NamedSharding(mesh, PartitionSpec())
     return jax.tree.map(
         lambda x: jax.make_array_from_callback(np.shape(x), sharding, np.asarray(x).__getitem__), tree
     )

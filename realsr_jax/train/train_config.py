@@ -13,6 +13,7 @@ from realsr_jax.data.sources import Source
 from realsr_jax.losses import L1, Weighted
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.network import ModelConfig
+from realsr_jax.models.precision import check_dtype
 from realsr_jax.system.errors import require
 from realsr_jax.train.optimizers import Adam, Optimizer, Schedule, StepDecay
 
@@ -42,7 +43,8 @@ class TrainConfig:
         clip_gradient: bound on each gradient value; 0 for none.
         accumulate: parts in which each device's share of a batch passes the network, one after the other.
         ema_decay: decay per step of the averaged parameters that are evaluated and exported; 0 for none.
-        dtype: "float32" or "bfloat16", the type of the arithmetic on features; parameters are float32.
+        dtype: the arithmetic, one of `precision.DTYPES`, which mean the same in upscaling; parameters, their
+            gradients and the loss are float32 in all. "auto" judges by upscaled images, not by training.
         remat: compute a block's features again in the backward pass instead of keeping them.
         max_bad_batches: batches with a loss or gradient that is not finite that are skipped before the run
             stops; 0 stops at the first.
@@ -99,7 +101,7 @@ class TrainConfig:
         fits = self.patch_size >= 1 and self.patch_size % scale == 0
         require(fits, self, "patch_size", f"a multiple of the scale, {scale}")
         require(0 <= self.ema_decay < 1, self, "ema_decay", "0 to less than 1")
-        require(self.dtype in ("float32", "bfloat16"), self, "dtype", "'float32' or 'bfloat16'")
+        check_dtype(self.dtype, self)
         require(self.protocol in ("aim", "benchmark"), self, "protocol", "'aim' or 'benchmark'")
         self.schedule.validate()
         smallest = {type(term.loss).__name__: term.loss.smallest_patch for term in self.losses}

@@ -3,8 +3,9 @@
 import dataclasses
 import re
 
+from realsr_jax.models.precision import check_dtype
 from realsr_jax.system.errors import require
-from realsr_jax.upscale.tilings import Tiling, UniformTiles
+from realsr_jax.upscale.tilings import FittedTiles, Tiling
 
 
 def bicubic_scale(weights: str) -> int | None:
@@ -25,7 +26,7 @@ class ModelRun:
     """
 
     weights: str
-    tilings: tuple[Tiling, ...] = (UniformTiles(),)
+    tilings: tuple[Tiling, ...] = (FittedTiles(),)
     self_ensemble: bool = False
     weight: float = 1.0
 
@@ -55,7 +56,7 @@ class InferenceConfig:
         guided_filter: smooth the 8-bit result with a guided filter.
         guided_radius: half the side of its window in pixels; published: 10.
         guided_eps: its regularisation in squared grey levels; published: 10.
-        dtype: "float32" or "bfloat16".
+        dtype: one of `precision.DTYPES`.
     """
 
     runs: tuple[ModelRun, ...]
@@ -69,4 +70,4 @@ class InferenceConfig:
         require(len(self.runs) > 0, self, "runs", "at least one network")
         require(self.guided_radius >= 1, self, "guided_radius", "at least 1")
         require(self.guided_eps > 0, self, "guided_eps", "more than 0")
-        require(self.dtype in ("float32", "bfloat16"), self, "dtype", "'float32' or 'bfloat16'")
+        check_dtype(self.dtype, self)

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class _Progress:
 
 
 class JobReport:
-    """Tells how a list of jobs goes, from the first photo to the summary.
+    """Tells how a list of jobs goes, from the first photo to the summary; threads may share it.
 
     Attributes:
         bar: the progress bar, a context manager that clears it.
@@ -42,6 +43,8 @@ class JobReport:
     def __init__(self, name: str, jobs: Sequence[Job]):
         """Starts a report of the command `name`; jobs that are done already only count in the summary."""
         self._name = name
+        self._lock = threading.RLock()
+        self._is_stopped = False
         # Work is judged by file sizes: they are known at once and grow with the pixels.
         self._progress = {job: _Progress(_guess_work(job.source)) for job in jobs if not job.is_done}
         self._n_kept = len(jobs) - len(self._progress)
@@ -69,27 +72,40 @@ class JobReport:
             complain(self._name, f"{job.source}: {only}")
 
     def progressed(self, job: Job, done: float) -> None:
-        """Takes note that a fraction of a photo, 0..1, is upscaled."""
-        progress = self._progress[job]
-        advance, progress.done = done - progress.done, done
-        self._megapixels += advance * progress.megapixels
-        self._advance_bar(advance * progress.work)
+        """Takes note that a fraction of a photo, 0..1, is upscaled.
+
+        Raises:
+            KeyboardInterrupt: once the report is stopped.
+        """
+        if self._is_stopped:
+            raise KeyboardInterrupt
+        with self._lock:
+            progress = self._progress[job]
+            advance, progress.done = done - progress.done, done
+            self._megapixels += advance * progress.megapixels
+            self._advance_bar(advance * progress.work)
+
+    def stop(self) -> None:
+        """Ends photos that are in work at their next progress."""
+        self._is_stopped = True
 
     def succeeded(self, job: Job) -> None:
         """Tells that a photo's result is written; where standard output shows the bar, this tells enough."""
-        self._n_succeeded += 1
-        if self.bar.disable or not sys.stdout.isatty():
-            say(f"{job.source} -> {job.target} ({self._progress[job].sizes})")
-        self._advance_bar(0)
+        with self._lock:
+            self._n_succeeded += 1
+            if self.bar.disable or not sys.stdout.isatty():
+                say(f"{job.source} -> {job.target} ({self._progress[job].sizes})")
+            self._advance_bar(0)
 
     def failed(self, job: Job, reason: str) -> None:
         """Tells in one line why a photo could not be upscaled."""
-        self._n_failed += 1
-        self.exit_status = 1
-        complain(self._name, f"{job.source}: {reason.removeprefix(f'{job.source}: ')}")
-        progress = self._progress[job]
-        self._megapixels -= progress.done * progress.megapixels
-        self._advance_bar(0, lost=(1 - progress.done) * progress.work)
+        with self._lock:
+            self._n_failed += 1
+            self.exit_status = 1
+            complain(self._name, f"{job.source}: {reason.removeprefix(f'{job.source}: ')}")
+            progress = self._progress[job]
+            self._megapixels -= progress.done * progress.megapixels
+            self._advance_bar(0, lost=(1 - progress.done) * progress.work)
 
     @contextlib.contextmanager
     def failures_of(self, job: Job) -> Iterator[None]:

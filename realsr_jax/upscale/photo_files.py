@@ -1,8 +1,10 @@
-"""A list of photos to upscale, worked off with reading, the network and writing side by side."""
+"""A list of photos to upscale: some are read and written while tiles of others are on the devices."""
 
 import functools
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 
 from realsr_jax import images
@@ -10,13 +12,16 @@ from realsr_jax.images import Photo
 from realsr_jax.images.photo_jobs import Job
 from realsr_jax.system.files import check_output_folder
 from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
-from realsr_jax.system.processes import in_threads
+from realsr_jax.system.memory import available_memory
+from realsr_jax.system.processes import count_threads
 from realsr_jax.system.terminal import silent_pillow
 from realsr_jax.upscale.inference_config import InferenceConfig
 from realsr_jax.upscale.job_report import JobReport
 
 _NAME: Final = "realsr-upscale"
-_READ_AHEAD: Final = 2
+
+_COPIES: Final = 3
+"""Result, transparency and encoder: how often a result is in memory."""
 
 
 def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | None, quality: int) -> int:
@@ -44,47 +49,78 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
             if job.problem is not None:
                 report.failed(job, job.problem)
         if todo:
-            # JAX starts here, after everything that can be wrong with the command line was checked.
-            with ended_by_interrupt(_NAME):
-                start_jax()
-                from realsr_jax.upscale.photo_upscaling import load_inference, make_smoothing, upscale_photo
-
-                upscaler = load_inference(config, tile_batch=tile_batch)
-            upscale = functools.partial(upscale_photo, upscaler=upscaler, smoothing=make_smoothing(config))
-            _work_off(todo, report, upscale, scale=upscaler.scale, quality=quality)
+            _work_off(todo, report, functools.partial(_load, config, tile_batch), quality=quality)
     report.say_summary()
     return report.exit_status
 
 
+_Upscale = Callable[..., Photo]
+"""Maps a photo, its result's format and a function that is told the progress to the result."""
+
+
+def _load(config: InferenceConfig, tile_batch: int | None) -> tuple[_Upscale, int]:
+    """Returns what upscales photos, and its scale."""
+    # JAX starts here, after everything that can be wrong with the command line was checked.
+    start_jax()
+    from realsr_jax.upscale import photo_upscaling
+
+    upscaler = photo_upscaling.load_inference(config, tile_batch=tile_batch)
+    smoothing = photo_upscaling.make_smoothing(config)
+    upscale = functools.partial(photo_upscaling.upscale_photo, upscaler=upscaler, smoothing=smoothing)
+    return upscale, upscaler.scale
+
+
 def _work_off(
-    jobs: Sequence[Job], report: JobReport, upscale: Callable[..., Photo], *, scale: int, quality: int
+    jobs: Sequence[Job], report: JobReport, load: Callable[[], tuple[_Upscale, int]], *, quality: int
 ) -> None:
-    writing: list[tuple[Job, Future[None]]] = []  # at most one, or results would fill the memory
+    loaded: Future[tuple[_Upscale, int]] = Future()
+    memory = _MemoryShare(available_memory() // 2)
 
-    def finish_writing() -> None:
-        while writing:
-            job, written = writing.pop()
-            with report.failures_of(job):
-                written.result()
-                report.succeeded(job)
+    def run(job: Job) -> None:
+        photo = images.read_photo(job.source)
+        upscale, scale = loaded.result()
+        report.started(job, photo, scale)
+        progress = functools.partial(report.progressed, job)
+        with memory.taken(photo.samples.nbytes * scale**2 * _COPIES):
+            result = upscale(photo, format=job.format or photo.format, progress=progress)
+            del photo
+            images.write_photo(result, job.target, quality=quality)
 
-    with ThreadPoolExecutor(1) as writer:
-        for job, photo in in_threads(_read, jobs, _READ_AHEAD, ahead=_READ_AHEAD):
-            with report.failures_of(job):
-                if isinstance(photo, Exception):
-                    raise photo
-                report.started(job, photo, scale)
-                progress = functools.partial(report.progressed, job)
-                result = upscale(photo, format=job.format or photo.format, progress=progress)
-                finish_writing()
-                writing.append((job, writer.submit(images.write_photo, result, job.target, quality=quality)))
-                del photo, result  # or the next photo would be upscaled beside them
-        finish_writing()
-
-
-def _read(job: Job) -> tuple[Job, Photo | Exception]:
-    """Reads a photo, or returns what went wrong, which is reported in the order of the jobs."""
+    # One more than there are cores: while one photo's last tiles run, the next one's are in the queue.
+    pool = ThreadPoolExecutor(count_threads() + 1)
+    written = [pool.submit(run, job) for job in jobs]
     try:
-        return job, images.read_photo(job.source)
-    except Exception as error:
-        return job, error
+        with ended_by_interrupt(_NAME):
+            loaded.set_result(load())
+        for job, future in zip(jobs, written, strict=True):
+            with report.failures_of(job):
+                future.result()
+                report.succeeded(job)
+    except BaseException:
+        report.stop()
+        loaded.cancel()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _MemoryShare:
+    """Bytes that threads share; one that needs more than there are runs alone."""
+
+    def __init__(self, size: int):
+        self._size = size
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Waits until there is room."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + size <= self._size)
+            self._used += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= size
+                self._changed.notify_all()

@@ -6,10 +6,12 @@ times ramps, which sum to one.
 """
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
-from realsr_jax.upscale.tilings import QuarterTiles, Tiling, UniformTiles, WholeImage
+from realsr_jax.upscale.tile_fitting import MOST_SHAPES, Shape, fit_tiles
+from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -17,7 +19,7 @@ class AxisPlan:
     """How one axis of an image is cut.
 
     Attributes:
-        length: of a tile in LR pixels; more than the image where that is smaller than a tile.
+        length: of a tile in LR pixels.
         starts: first LR pixel of each tile.
         ramps: float32 [2, tiles, length * scale], each tile's contribution to the output pixels under it; the
             second for an image that was flipped along this axis, seen in the unflipped one.
@@ -26,11 +28,6 @@ class AxisPlan:
     length: int
     starts: tuple[int, ...]
     ramps: np.ndarray
-
-    def kept(self, index: int) -> slice:
-        """Returns the range of a tile's output pixels that contribute at all."""
-        used = np.flatnonzero(self.ramps[:, index].any(axis=0))
-        return slice(int(used[0]), int(used[-1]) + 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +48,39 @@ class TilePlan:
         return [(i, j) for i in range(len(self.rows.starts)) for j in range(len(self.columns.starts))]
 
 
-def make_plan(height: int, width: int, *, scale: int, tiling: Tiling) -> TilePlan:
+def tile_shape(
+    height: int, width: int, tiling: Tiling, *, at_once: int = 1, in_use: Collection[Shape] = ()
+) -> Shape:
+    """Returns height and width of the tiles into which a tiling cuts an image, in LR pixels.
+
+    They are larger than the image only where a shape that is in use is preferred to a new one.
+
+    Args:
+        height: of the LR image.
+        width: of the LR image.
+        tiling: how to cut.
+        at_once: how many tiles run side by side.
+        in_use: shapes that are compiled already.
+
+    Raises:
+        ValueError: if the quarter recursion cannot end because the shave is too large.
+    """
+    match tiling:
+        case WholeImage():
+            return height, width
+        case QuarterTiles():
+            depth = _quarter_depth(height, width, tiling)
+            rows, columns = (_quarters(n, 1, depth, tiling.shave_size)[0][1] for n in (height, width))
+            return rows, columns
+        case UniformTiles(size):
+            shape = min(size, height), min(size, width)
+            return (size, size) if shape not in in_use and len(in_use) >= MOST_SHAPES - 1 else shape
+        case FittedTiles(overlap, area):
+            overlap = UniformTiles.overlap if overlap is None else overlap
+            return fit_tiles(height, width, overlap=overlap, area=area, at_once=at_once, in_use=in_use)
+
+
+def make_plan(height: int, width: int, *, scale: int, tiling: Tiling, shape: Shape | None = None) -> TilePlan:
     """Plans the tiling of an image.
 
     Args:
@@ -59,6 +88,7 @@ def make_plan(height: int, width: int, *, scale: int, tiling: Tiling) -> TilePla
         width: of the LR image.
         scale: output size over input size.
         tiling: how to cut.
+        shape: of the tiles where the tiling leaves it open, no larger than the image; see `tile_shape`.
 
     Raises:
         ValueError: if the quarter recursion cannot end because the shave is too large.
@@ -66,24 +96,29 @@ def make_plan(height: int, width: int, *, scale: int, tiling: Tiling) -> TilePla
     match tiling:
         case WholeImage():
             axes = [_disjoint_axis([(0, n, 0, n * scale)], n, scale) for n in (height, width)]
-        case UniformTiles():
-            axes = [_uniform_axis(n, scale, tiling) for n in (height, width)]
         case QuarterTiles():
             depth = _quarter_depth(height, width, tiling)
-            axes = [_quarter_axis(n, scale, depth, tiling.shave_size) for n in (height, width)]
+            axes = [
+                _disjoint_axis(_quarters(n, scale, depth, tiling.shave_size), n, scale)
+                for n in (height, width)
+            ]
+        case UniformTiles() | FittedTiles():
+            shape = shape or tile_shape(height, width, tiling)
+            overlap = UniformTiles.overlap if tiling.overlap is None else tiling.overlap
+            blended = 0 if isinstance(tiling, UniformTiles) and not tiling.blended else overlap / 2
+            axes = [
+                _blended_axis(n, scale, size, overlap, blended)
+                for n, size in zip((height, width), shape, strict=True)
+            ]
     return TilePlan(*axes)
 
 
-def _uniform_axis(length: int, scale: int, tiling: UniformTiles) -> AxisPlan:
-    """Tiles of one size, evenly spread, that share at least the overlap and blend over half of it."""
-    size = tiling.size
-    if length <= size:
-        ramps = (np.arange(size * scale) < length * scale).astype(np.float32)[None]
-        return AxisPlan(size, (0,), np.stack([ramps, ramps]))
-    count = -(-(length - tiling.overlap) // (size - tiling.overlap))
-    starts = np.arange(count) * (length - size) // (count - 1)
+def _blended_axis(length: int, scale: int, size: int, overlap: int, blended: float) -> AxisPlan:
+    """Tiles of one size, evenly spread, that share at least the overlap and blend over part of it."""
+    count = 1 if length <= size else -(-(length - overlap) // (size - overlap))
+    starts = np.arange(count) * (length - size) // max(count - 1, 1)
     seams = np.concatenate([[-np.inf], (starts[1:] + starts[:-1] + size) / 2 * scale, [np.inf]])
-    blended = max(tiling.overlap * scale / 2, 1e-6)
+    blended = max(blended * scale, 1e-6)
     pixels = starts[:, None] * scale + np.arange(size * scale) + 0.5
     before, after = (
         np.clip((pixels - seam[:, None]) / blended + 0.5, 0, 1) for seam in (seams[:-1], seams[1:])
@@ -113,13 +148,16 @@ def _quarter_depth(height: int, width: int, tiling: QuarterTiles) -> int:
         shape = smaller
 
 
-def _quarter_axis(length: int, scale: int, depth: int, shave: int) -> AxisPlan:
+def _quarters(length: int, scale: int, depth: int, shave: int) -> list[tuple[int, int, int, int]]:
     """Unrolls the published recursion along one axis.
 
     A tile of n pixels gives two, at its start and at its end; of its N = n * scale output pixels the first
     gives ``N // 2``, the second the rest.
+
+    Returns:
+        Of each tile its start and length in LR pixels, and first and end of its kept output pixels.
     """
-    tiles = [(0, length, 0, length * scale)]  # start, length, first and end of the kept output pixels
+    tiles = [(0, length, 0, length * scale)]
     for _ in range(depth):
         smaller = []
         for start, n, first, end in tiles:
@@ -128,7 +166,7 @@ def _quarter_axis(length: int, scale: int, depth: int, shave: int) -> AxisPlan:
             smaller.append((start, half, first, min(end, middle)))
             smaller.append((start + n - half, half, max(first, middle) - offset, end - offset))
         tiles = smaller
-    return _disjoint_axis(tiles, length, scale)
+    return tiles
 
 
 def _disjoint_axis(tiles: list[tuple[int, int, int, int]], length: int, scale: int) -> AxisPlan:

@@ -8,16 +8,37 @@ from realsr_jax.system.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
+class FittedTiles:
+    """Tiles whose shape suits the image, with blended seams: little is computed twice (`tile_fitting`).
+
+    Attributes:
+        overlap: LR pixels that neighbours share; None for what suits the network.
+        area: the most LR pixels that a tile has.
+    """
+
+    overlap: int | None = None
+    area: int = 300**2
+
+    def __post_init__(self):
+        most = FittedTiles.area**0.5 // 2
+        fits = self.overlap is None or 0 <= self.overlap <= most
+        require(fits, self, "overlap", f"0 to half the tile, {most:.0f}")
+        require(self.area >= 64, self, "area", "at least 64")
+
+
+@dataclasses.dataclass(frozen=True)
 class UniformTiles:
-    """Square tiles of one size with blended seams: one compilation for images of any size.
+    """Square tiles of one size with blended seams; a smaller image is a tile of its own shape.
 
     Attributes:
         size: side of a tile in LR pixels.
         overlap: LR pixels that neighbours share; the outer quarter is discarded, the rest is blended.
+        blended: whether it is; else neighbours meet in the middle.
     """
 
     size: int = 256
     overlap: int = 32
+    blended: bool = True
 
     def __post_init__(self):
         require(self.size >= 8, self, "size", "at least 8")
@@ -46,7 +67,7 @@ class WholeImage:
     """The whole image in one pass of the network."""
 
 
-Tiling = UniformTiles | QuarterTiles | WholeImage
+Tiling = FittedTiles | UniformTiles | QuarterTiles | WholeImage
 
 
 Sizes = int | Sequence[int]
@@ -68,13 +89,18 @@ def make_tilings(
     if chop_size is None:
         if shave_size is not None:
             raise ValueError("shave_size needs a chop_size")
-        names = ("tile_size", "tile_overlap")
-        sizes = _as_tuple(UniformTiles.size if isinstance(tile_size, str) else tile_size)
+        if isinstance(tile_size, str):
+            overlaps = _as_tuple(tile_overlap)
+            if not overlaps:
+                raise ValueError("tile_overlap is empty, expected at least one size")
+            return tuple(FittedTiles(overlap) for overlap in overlaps)
+        make, names = UniformTiles, ("tile_size", "tile_overlap")
+        sizes = _as_tuple(tile_size)
         margins = _as_tuple(UniformTiles.overlap if tile_overlap is None else tile_overlap)
     else:
         if not (tile_size is None or isinstance(tile_size, str)) or tile_overlap is not None:
             raise ValueError("chop_size excludes tile_size and tile_overlap")
-        names = ("chop_size", "shave_size")
+        make, names = QuarterTiles, ("chop_size", "shave_size")
         sizes = _as_tuple(chop_size)
         margins = _as_tuple(QuarterTiles.shave_size if shave_size is None else shave_size)
     if len(margins) == 1:
@@ -85,7 +111,6 @@ def make_tilings(
         )
     if not sizes:
         raise ValueError(f"{names[0]} is empty, expected at least one size")
-    make = UniformTiles if chop_size is None else QuarterTiles
     return tuple(
         WholeImage() if size is None else make(size, margin)
         for size, margin in zip(sizes, margins, strict=True)

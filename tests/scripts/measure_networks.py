@@ -2,7 +2,7 @@
 
 python tests/scripts/measure_networks.py convolution
 python tests/scripts/measure_networks.py memory
-python tests/scripts/measure_networks.py bfloat16 --weights=weights/oaddet photo.png ...
+python tests/scripts/measure_networks.py precision --weights=weights/oaddet photo.png ...
 """
 
 import argparse
@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import realsr_jax
 from realsr_jax import images, ops
-from realsr_jax.models import build_model, oaddet
+from realsr_jax.models import build_model, layers, oaddet
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.models.precision import Precision
 from realsr_jax.ops import convolution as convolution_ops
 from realsr_jax.ops import minimal_filtering
+from realsr_jax.weights import load_weights
 
 
 def _gathered_filter(image, kernels):
@@ -94,16 +95,32 @@ def memory(tile: int) -> None:
         print(f"{type(config).__name__} {tile}x{tile}:", ", gathered ".join(row))
 
 
-def bfloat16(weights: str, photos: list[str]) -> None:
-    """Prints how far bfloat16 is from float32 on photos, in grey levels."""
-    precise = realsr_jax.load_upscaler(weights, tile_size=None)
-    coarse = realsr_jax.load_upscaler(weights, tile_size=None, dtype="bfloat16")
+def _with_short_products(x, kernel, **options):
+    """Convolves as GPUs do in TF32: operands rounded to 10 bits after the binary point."""
+    x, kernel = (jax.lax.reduce_precision(a, 8, 10) if a.dtype == jnp.float32 else a for a in (x, kernel))
+    return ops.conv2d(x, kernel, **options)
+
+
+def precision(weights: str, photos: list[str]) -> None:
+    """Prints how far other number formats are from float32 on photos, in grey levels, on which "auto" rests.
+
+    TF32's rounding is imitated, so that it can be measured on CPUs.
+    """
+    config, params = load_weights(weights)
+    short = type("ops", (), {**vars(ops), "conv2d": staticmethod(_with_short_products)})
+    kinds = {"float32": ops, "tensorfloat32": short, "bfloat16": short}
+    runs = {name: jax.jit(build_model(config, dtype=Precision(name).dtype).apply) for name in kinds}
     for path in photos:
-        lr = images.read_photo(path).network_input()
-        difference = coarse(lr) - precise(lr)
-        print(
-            f"{weights} {path}: RMS {np.sqrt(np.mean(difference**2)):.3f}, max {np.abs(difference).max():.2f}"
-        )
+        lr, srs = images.read_photo(path).rgb_8_bit()[None].astype(np.float32), {}
+        for name, layers.ops in kinds.items():
+            srs[name] = np.asarray(runs[name]({"params": params}, lr))
+        precise, row = srs.pop("float32"), []
+        for name, sr in srs.items():
+            difference = sr - precise
+            row.append(
+                f"{name} RMS {np.sqrt(np.mean(difference**2)):.4f}, max {np.abs(difference).max():.2f}"
+            )
+        print(f"{weights} {path}: {'; '.join(row)}")
 
 
 def main() -> None:
@@ -114,11 +131,11 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("convolution").add_argument("--tile", type=int, default=160)
     commands.add_parser("memory").add_argument("--tile", type=int, default=256)
-    of_bfloat16 = commands.add_parser("bfloat16")
-    of_bfloat16.add_argument("--weights", required=True)
-    of_bfloat16.add_argument("photos", nargs="+")
+    of_precision = commands.add_parser("precision")
+    of_precision.add_argument("--weights", required=True)
+    of_precision.add_argument("photos", nargs="+")
     arguments = vars(parser.parse_args())
-    functions = (convolution, memory, bfloat16)
+    functions = (convolution, memory, precision)
     {function.__name__: function for function in functions}[arguments.pop("command")](**arguments)
 
 

@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", required=True)
     output = parser.parse_args().output
-    hr = read_photo(PHOTO).network_input()
+    hr = read_photo(PHOTO).rgb_8_bit()
     hr = hr[: hr.shape[0] // 2 * 2, : hr.shape[1] // 2 * 2]
     lr = imresize(hr, 0.5)
     images = {

@@ -1,25 +1,28 @@
-"""The cases of ``realsr-benchmark`` in PyTorch, a peer with two sides: ``best`` and ``published``.
+"""The cases of ``realsr-benchmark`` in PyTorch, OpenVINO and ONNX Runtime.
 
     realsr-benchmark --peer=tests/scripts/torch_peer.py
 
-"best" is the fastest way that PyTorch has: channels_last, inference mode, all threads, on GPUs bfloat16 by
-autocast and `torch.compile`. "published" is how the original code runs: float32, NCHW, patches gathered for
-the dynamic filters, one tile of a photo after the other.
+Without arguments it tells its sides. "best" is the fastest way that PyTorch has: channels_last, inference
+mode, all threads, bfloat16 by autocast, on GPUs `torch.compile`; a photo in one pass. "published" is how the
+original code runs: float32, NCHW, patches gathered for the dynamic filters, a photo tile by tile.
+"openvino" and "onnxruntime" are those of `onnx_peer.py`.
 """
 
-import argparse
 import functools
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_peer
 import torch
 from torch import Tensor
 
 from realsr_jax.benchmark.cases import PRODUCTS, Case
-from realsr_jax.benchmark.conversation import Arrays, serve
+from realsr_jax.benchmark.conversation import Arrays, Side, serve, tell_sides
 from realsr_jax.system.processes import count_cores
 from realsr_jax.upscale.tile_plans import make_plan
 
@@ -33,22 +36,31 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ON_GPU = DEVICE.type == "cuda"
 
 
-def prepare(case: Case, weights: Arrays, inputs: Arrays, *, best: bool) -> Callable[[], Any]:
+SIDES = (
+    Side("best", (sys.executable, __file__, "best")),
+    Side("published", (sys.executable, __file__, "published"), ("tile", "ensemble", "step"), ("float32",)),
+    *onnx_peer.SIDES,
+)
+
+
+def prepare(case: Case, _: Path, weights: Arrays, inputs: Arrays, *, best: bool) -> Callable[[], Any]:
     """Makes a case ready; see `realsr_jax.benchmark.conversation.serve`."""
     if case.on_gpu and not ON_GPU:
         raise SystemExit("PyTorch sees no GPU; install its CUDA build, or set JAX_PLATFORMS=cpu")
     torch.set_num_threads(count_cores())
     torch.backends.cudnn.benchmark = best
-    # Inference is compared in full float32; training in both frameworks' default, which is TF32 on GPUs.
-    torch.backends.cudnn.allow_tf32 = case.task == "step"
+    # float32 is compared in full; beside bfloat16, what stays float32 is TF32 on GPUs, as on our side.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = case.dtype == "bfloat16"
     if case.task == "product":
-        return prepare_product(case, best=best)
+        return prepare_product(case)
     network = Network(case, weights, best=best)
-    return {"tile": prepare_tiles, "photo": prepare_photo, "step": prepare_steps}[case.task](network, inputs)
-
-
-def feature_type(case: Case, *, best: bool) -> torch.dtype:
-    return torch.bfloat16 if best and case.dtype == "bfloat16" else torch.float32
+    tasks = {
+        "tile": prepare_tiles,
+        "photo": prepare_photo,
+        "ensemble": prepare_ensemble,
+        "step": prepare_steps,
+    }
+    return tasks[case.task](network, inputs)
 
 
 def synchronise() -> None:
@@ -60,8 +72,8 @@ def peak_bytes() -> int | None:
     return torch.cuda.max_memory_allocated() if ON_GPU else None
 
 
-def prepare_product(case: Case, *, best: bool) -> Callable[[], None]:
-    matrix = torch.full(case.size, 1 / case.size[0], dtype=feature_type(case, best=best), device=DEVICE)
+def prepare_product(case: Case) -> Callable[[], None]:
+    matrix = torch.full(case.size, 1 / case.size[0], dtype=getattr(torch, case.dtype), device=DEVICE)
 
     @torch.inference_mode()
     def run() -> None:
@@ -78,15 +90,9 @@ class Network:
 
     def __init__(self, case: Case, weights: Arrays, *, best: bool):
         self.case, self.best = case, best
-        self.dtype = feature_type(case, best=best)
+        self.dtype = getattr(torch, case.dtype)
         self.layout = torch.channels_last if best else torch.contiguous_format
-        options = dict(case.fields)
-        if "edge_padding" in options:
-            options["padding"] = "edge" if options.pop("edge_padding") else "zero"
-        if "oaddet" in case.network:
-            options["gathered"] = not best
-        module = torch_reference.MODELS[case.network](**options)
-        module.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
+        module = build(case, weights, gathered=not best)
         for name, parameter in module.named_parameters():
             parameter.requires_grad_("_mean." not in name)
         self.module = module.to(DEVICE, memory_format=self.layout)
@@ -101,29 +107,52 @@ class Network:
             return self.forward(lr)
 
 
-class Nhwc:
-    """Images on the device, which leave it when they are asked for."""
+def build(case: Case, weights: Arrays, *, gathered: bool) -> torch.nn.Module:
+    options = dict(case.fields)
+    if "edge_padding" in options:
+        options["padding"] = "edge" if options.pop("edge_padding") else "zero"
+    if "oaddet" in case.architecture:
+        options["gathered"] = gathered
+    module = torch_reference.MODELS[case.architecture](**options)
+    module.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
+    return module
 
-    def __init__(self, images: Tensor):
-        self.images = images
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return self.images.float().permute(0, 2, 3, 1).cpu().numpy().astype(dtype or np.float32)
+def export(case: Case, weights: Arrays, shape: tuple[int, ...], file: Path) -> None:
+    """Writes a network for images of a shape [n, h, w, 3] as an ONNX file."""
+    warnings.simplefilter("ignore")
+    logging.disable()
+    n, h, w, _ = shape
+    module = build(case, weights, gathered=False).eval()
+    names = {"input_names": ["lr"], "output_names": ["sr"]}
+    torch.onnx.export(module, (torch.zeros(n, 3, h, w),), file, dynamo=True, verbose=False, **names)
+
+
+def to_host(images: Tensor) -> np.ndarray:
+    return images.float().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def prepare_tiles(network: Network, inputs: Arrays) -> Callable[[], Any]:
     lr = network.place(inputs["lr"])
 
     @torch.inference_mode()
-    def run() -> Nhwc:
+    def run() -> Callable[[], np.ndarray]:
         sr = network.upscale(lr)
         synchronise()
-        return Nhwc(sr)
+        return lambda: to_host(sr)
 
     return run
 
 
 def prepare_photo(network: Network, inputs: Arrays) -> Callable[[], np.ndarray]:
+    @torch.inference_mode()
+    def run() -> np.ndarray:
+        return to_host(network.upscale(network.place(inputs["lr"])))[0]
+
+    return run
+
+
+def prepare_ensemble(network: Network, inputs: Arrays) -> Callable[[], np.ndarray]:
     (image,) = inputs["lr"]
     ensemble = network.case.ensemble
     passes = []  # tiling, quarter turns, mirrored
@@ -158,7 +187,7 @@ def upscale_in_tiles(network: Network, lr: np.ndarray, tiling) -> np.ndarray:
         tiles = plan.tiles[first : first + at_once]
         corners = [(plan.rows.starts[i], plan.columns.starts[j]) for i, j in tiles]
         cut = network.place(np.stack([lr[y : y + h, x : x + w] for y, x in corners]))
-        for (i, j), (y, x), tile in zip(tiles, corners, np.asarray(Nhwc(network.upscale(cut))), strict=True):
+        for (i, j), (y, x), tile in zip(tiles, corners, to_host(network.upscale(cut)), strict=True):
             ramps = plan.rows.ramps[0, i][:, None, None] * plan.columns.ramps[0, j][None, :, None]
             sr[y * scale : (y + h) * scale, x * scale : (x + w) * scale] += ramps * tile
     return sr[: shape[0], : shape[1]]
@@ -182,11 +211,12 @@ def prepare_steps(network: Network, inputs: Arrays) -> Callable[[], list[float]]
     return run
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("side", choices=["best", "published"])
-    serve(functools.partial(prepare, best=parser.parse_args().side == "best"), peak_bytes)
+def main(side: str = "") -> None:
+    if side:
+        serve(functools.partial(prepare, best=side == "best"), peak_bytes)
+    else:
+        tell_sides(SIDES)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

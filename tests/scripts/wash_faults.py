@@ -273,7 +273,7 @@ def plant_number(number: int, photos: Sequence[np.ndarray], pairs: int, seed: in
 def plant_city(folder: str, seed: int) -> Iterator[Planted]:
     """Yields the photographed pairs of City100, clean and with every fault."""
     photos = [
-        [read_photo(path).network_input() for path in sorted(Path(folder).glob(f"*{side}.PNG"))]
+        [read_photo(path).rgb_8_bit() for path in sorted(Path(folder).glob(f"*{side}.PNG"))]
         for side in "LH"
     ]
     for number, (lr, hr) in enumerate(zip(*photos, strict=True)):
@@ -334,7 +334,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("tune", "report"), default="report")
     options = parser.parse_args()
     paths = [found.path for found in find_photos([options.photos])]
-    photos = [np.array(read_photo(path).network_input()) for path in paths[options.half == "report" :: 2]]
+    photos = [np.array(read_photo(path).rgb_8_bit()) for path in paths[options.half == "report" :: 2]]
     started = time.perf_counter()
     numbers = range(options.pairs)
     results = measure(plant_number(number, photos, options.pairs, options.seed) for number in numbers)

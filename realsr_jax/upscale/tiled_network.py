@@ -1,0 +1,131 @@
+"""A network and the tilings through which it sees images."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import jax
+
+from realsr_jax.models.precision import Precision
+from realsr_jax.upscale.assembly import Layer
+from realsr_jax.upscale.feeders import Feeders
+from realsr_jax.upscale.tile_network import TileNetwork
+from realsr_jax.upscale.tile_plans import make_plan, tile_shape
+from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
+
+_SMALLEST_TILE: Final = 64
+"""Side in LR pixels below which tiles are not halved for want of memory: the network's view would suffer."""
+
+
+class TiledNetwork:
+    """Upscales images of any size in tiles.
+
+    Attributes:
+        tiles: what upscales the tiles.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Any, jax.Array], jax.Array],
+        params: Any,
+        *,
+        scale: int,
+        tilings: Sequence[Tiling],
+        precision: Precision,
+        overlap: int = UniformTiles.overlap,
+        self_ensemble: bool = False,
+        tile_batch: int | None = None,
+    ):
+        """Makes what upscales images.
+
+        Args:
+            network: maps parameters and float32 [n, h, w, c] to float32 [n, h*scale, w*scale, c].
+            params: the parameters.
+            scale: output size over input size.
+            tilings: how to cut; the results of several are averaged (crop-ensemble), and without
+                self-ensemble tiling number i sees the image turned by i quarter turns counter-clockwise.
+            precision: of the arithmetic.
+            overlap: of fitted tiles that name none.
+            self_ensemble: average over the eight flips and transposes.
+            tile_batch: tiles that a device runs at once at most, see `TileNetwork`.
+
+        Raises:
+            ValueError: on options that cannot be.
+        """
+        if not tilings:
+            raise ValueError("tilings is empty, expected at least one tiling")
+        if tile_batch is not None and tile_batch < 1:
+            raise ValueError(f"tile_batch is {tile_batch}, expected at least 1")
+        self.tiles = TileNetwork(
+            network, params, precision=precision, self_ensemble=self_ensemble, tile_batch=tile_batch
+        )
+        self._scale = scale
+        self._tilings = tuple(
+            dataclasses.replace(tiling, overlap=overlap)
+            if isinstance(tiling, FittedTiles) and tiling.overlap is None
+            else tiling
+            for tiling in tilings
+        )
+        self._turns = not self_ensemble
+
+    @property
+    def n_layers(self) -> int:
+        """How many tilings there are."""
+        return len(self._tilings)
+
+    def layers(
+        self, image: tuple[Sequence[int], Any], plane: int, feeders: Feeders, *, may_continue: bool
+    ) -> list[Layer]:
+        """Plans an image.
+
+        Args:
+            image: shape [h, w, c] and dtype.
+            plane: of the canvas.
+            feeders: what will run the tiles.
+            may_continue: whether tiles may be larger than the image.
+
+        Raises:
+            ValueError: if the quarter tiling's shave is too large for the image.
+        """
+        (*size, channels), dtype = image
+        layers: list[Layer] = []
+        for number, tiling in enumerate(self._tilings):
+            turns = number % 4 if self._turns else 0
+            height, width = size[::-1] if turns % 2 else size
+            in_use = self.tiles.shapes
+            if not may_continue:
+                in_use = {(h, w) for h, w in in_use if h <= height and w <= width}
+            shape = tile_shape(height, width, tiling, at_once=feeders.count, in_use=in_use)
+            batch_size = self.tiles.batch_size((*shape, channels), dtype, feeders)
+            seen = max(shape[0], height), max(shape[1], width)
+            plan = make_plan(*seen, scale=self._scale, tiling=tiling, shape=shape)
+            layers.append(Layer(self.tiles, plane, plan, turns, 1 / len(self._tilings), batch_size))
+        return layers
+
+    def need_less_memory(self, size: tuple[int, int]) -> str | None:
+        """Halves what a device does at once; returns what that is now, or None if it is little already."""
+        remedy = self.tiles.need_less_memory()
+        if remedy is not None:
+            return remedy
+        smaller = tuple(_halved(tiling, size) for tiling in self._tilings)
+        if smaller == self._tilings:
+            return None
+        self._tilings = smaller
+        return ", ".join(dict.fromkeys(map(str, smaller)))
+
+
+def _halved(tiling: Tiling, size: tuple[int, int]) -> Tiling:
+    """Returns a tiling with tiles of half the side, or the same if they are small already."""
+    match tiling:
+        case QuarterTiles(chop_size, shave_size):
+            smaller = dataclasses.replace(tiling, chop_size=chop_size // 2)
+            return smaller if smaller.chop_size >= max(_SMALLEST_TILE, shave_size) else tiling
+        case FittedTiles(_, area):
+            area = min(area, size[0] * size[1]) // 4
+            return dataclasses.replace(tiling, area=area) if area >= _SMALLEST_TILE**2 else tiling
+        case UniformTiles(side, overlap):
+            largest = min(side, max(size))
+        case WholeImage():
+            largest, overlap = max(size), UniformTiles.overlap
+    side = -(-largest // 2)
+    return UniformTiles(side, min(overlap, side // 2)) if side >= _SMALLEST_TILE else tiling
