@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from realsr_jax.models.layers import RGB_MEAN, Conv, Upsampler
+from realsr_jax import ops
+from realsr_jax.models.layers import RGB_MEAN, Conv, Upsampler, upsampling_steps
 from realsr_jax.models.network import ModelConfig, Network
 from realsr_jax.system.errors import require
 
@@ -77,8 +78,46 @@ class _EDSR(nn.Module):
         for i in range(config.n_resblocks):
             x = (nn.remat(block, static_argnums=2) if self.remat else block)(self, x, i)
         x = head + conv(config.n_feats, "body_end")(x)
-        x = Upsampler(config.scale, edge_padding=config.edge_padding, dtype=self.dtype, name="upsample")(x)
-        return conv(3, "tail", jnp.float32)(x) + RGB_MEAN
+        upsample = Upsampler(
+            config.scale, edge_padding=config.edge_padding, dtype=self.dtype, name="upsample"
+        )
+        tail = conv(3, "tail", jnp.float32)
+        if len(upsampling_steps(config.scale)) > 1:
+            return tail(upsample(x)) + RGB_MEAN
+        return self._enlarge_at_once(x, upsample, tail) + RGB_MEAN
+
+    def _enlarge_at_once(self, x: jax.Array, upsample: Upsampler, tail: Conv) -> jax.Array:
+        """Returns ``tail(upsample(x))``, computed as one convolution.
+
+        There is nothing between the two convolutions but the pixel shuffle, so that they are one of 5x5 to
+        scale**2 colours, which needs an eighth of the products and no features of the result's size. Only the
+        outermost pixels of the result are others, as the second convolution is padded too.
+        """
+        top, bottom, left, right = (
+            tail(upsample(part)) for part in (x[:, :2], x[:, -2:], x[:, :, :2], x[:, :, -2:])
+        )
+        kernel, bias = _folded(upsample.variables["params"]["conv_0"], tail, self.config.scale)
+        sr = ops.conv2d(x.astype(jnp.float32), kernel, edge_padding=self.config.edge_padding) + bias
+        sr = ops.pixel_shuffle(sr, self.config.scale)
+        sr = sr.at[:, :1].set(top[:, :1]).at[:, -1:].set(bottom[:, -1:])
+        return sr.at[:, :, :1].set(left[:, :, :1]).at[:, :, -1:].set(right[:, :, -1:])
+
+
+def _folded(params: Any, tail: Conv, scale: int) -> tuple[jax.Array, jax.Array]:
+    """Returns kernel and bias of a 3x3 convolution, the pixel shuffle and another 3x3 convolution in one.
+
+    Args:
+        params: of the first convolution: kernel [3, 3, c, c*scale**2] and bias.
+        tail: the second, from c channels to 3.
+        scale: of the shuffle.
+    """
+    kernel, bias = (jnp.asarray(params[name], jnp.float32) for name in ("kernel", "bias"))
+    # What the first makes of a pixel of each channel, and of no pixel at all, goes through the second.
+    response = jnp.pad(kernel[::-1, ::-1].transpose(2, 0, 1, 3), ((0, 1), (1, 1), (1, 1), (0, 0)))
+    response = response.at[-1].set(bias)
+    response = ops.space_to_depth(tail(ops.pixel_shuffle(response, scale)), scale)
+    alone = jnp.repeat(tail(jnp.zeros((1, 1, 1, kernel.shape[2]))), scale**2, axis=-1)
+    return (response[:-1] - alone)[:, ::-1, ::-1].transpose(1, 2, 0, 3), response[-1, 2, 2]
 
 
 EDSR = Network(
