@@ -164,7 +164,7 @@ def limit_memory(monkeypatch):
 
     def limit(pixels, message="RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."):
         def call(self, tiles, device, **options):
-            at_once = 8 if self._self_ensemble and not self._in_sequence() else 1
+            at_once = 8 if self.self_ensemble and not self._in_sequence() else 1
             if np.prod(tiles.pixels.shape[:3]) * at_once > pixels:
                 raise jax.errors.JaxRuntimeError(message)
             return original(self, tiles, device, **options)

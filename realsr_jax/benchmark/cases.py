@@ -228,14 +228,17 @@ def count_flops(case: Case) -> float:
 
 @functools.cache
 def _flops_per_pixel(config: ModelConfig) -> float:
-    """Returns the operations of a network for each LR pixel, as XLA counts them before it optimises."""
+    """Returns the operations of our network for each LR pixel, as XLA counts them before it optimises."""
     import jax
+    from jax.extend.core import jaxpr_as_fun
 
     from realsr_jax.models import build_model, parameter_shapes
 
-    params, lr = {"params": parameter_shapes(config)}, jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    inputs = {"params": parameter_shapes(config)}, jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    with jax.disable_jit():  # which unrolls loops; XLA counts their bodies once
+        unrolled = jaxpr_as_fun(jax.make_jaxpr(build_model(config).apply)(*inputs))
     # Lowered for a GPU, as on CPUs convolutions are written as other operations; none need be there.
-    traced = jax.jit(build_model(config).apply).trace(params, lr)
-    analysis = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
+    lowered = jax.jit(unrolled).trace(*jax.tree.leaves(inputs)).lower(lowering_platforms=("cuda",))
+    analysis = lowered.cost_analysis()
     assert analysis is not None
     return analysis["flops"] / 64**2

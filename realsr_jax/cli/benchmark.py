@@ -5,12 +5,13 @@
   realsr-benchmark --networks=default --tasks=tile,photo --peer=FILE --sides=realsr_jax,best
 
 The sides run in turn, each in a process of its own, with the same weights and inputs, and their results are
-compared. Columns: seconds, median (least to most); megapixels of result a second; arithmetic, counted as for
-direct convolutions, and its share of what the device reaches in large matrix products, the faster side's, in
-this run (minimal filtering on CPUs can exceed it); most memory, of the process or of the GPU; compilation,
-what the first run took longer; ratio of realsr_jax's time to this side's, below 1 where realsr_jax is faster;
-largest difference from realsr_jax's result, in float32 also where others compute in bfloat16, in grey levels,
-or of the loss in training. computation_alone is a folder's photos in memory, with everything compiled.
+compared. Columns: seconds, median (least to most); megapixels of result a second; arithmetic of realsr_jax's
+network, counted as for direct convolutions, and its share of what the device reaches in large matrix
+products, the faster side's, in this run (minimal filtering on CPUs can exceed it); most memory, of the
+process or of the GPU; compilation, what the first run took longer; ratio of realsr_jax's time to this
+side's, below 1 where realsr_jax is faster; largest difference from realsr_jax's result, in float32 also
+where others compute in bfloat16, in grey levels, or of the loss in training. computation_alone is a folder's
+photos in memory, with everything compiled.
 
 Exit status: 0; 1 if a side failed or its results differ by more than rounding; 2 on a wrong command line.
 """

@@ -116,9 +116,9 @@ def make_result(colours: np.ndarray, alpha: np.ndarray | None, source: Photo, *,
     """
     height, width = colours.shape[:2]
     check_writable(format, width=width, height=height, has_alpha=alpha is not None and source.is_transparent)
-    keeps_alpha = alpha is not None and format != "JPEG"
-    samples = np.concatenate([colours, alpha], axis=-1) if keeps_alpha else colours
-    return Photo(samples, source.metadata, format)
+    if alpha is not None and format != "JPEG":
+        colours = np.concatenate([colours, alpha], axis=-1)
+    return Photo(colours, source.metadata, format)
 
 
 def check_writable(format: str, *, width: int, height: int, has_alpha: bool) -> None:

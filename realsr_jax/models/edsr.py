@@ -47,6 +47,21 @@ class EDSRConfig(ModelConfig):
         require(self.res_scale > 0, self, "res_scale", "more than 0")
 
 
+class _Block(nn.Module):
+    config: EDSRConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        config = self.config
+
+        def conv(name, factor=1.0):
+            padding = config.edge_padding
+            return Conv(config.n_feats, edge_padding=padding, dtype=self.dtype, factor=factor, name=name)
+
+        return x + conv("conv2", config.res_scale)(nn.relu(conv("conv1")(x)))
+
+
 class _EDSR(nn.Module):
     """EDSR on images of 0..255.
 
@@ -65,19 +80,11 @@ class _EDSR(nn.Module):
         """Upscales float32 [n, h, w, 3] to float32 [n, h*scale, w*scale, 3]."""
         config = self.config
 
-        def conv(features, name, dtype=self.dtype, factor=1.0):
-            return Conv(features, edge_padding=config.edge_padding, dtype=dtype, factor=factor, name=name)
+        def conv(features, name, dtype=self.dtype):
+            return Conv(features, edge_padding=config.edge_padding, dtype=dtype, name=name)
 
         head = conv(config.n_feats, "head", jnp.float32)(lr - RGB_MEAN).astype(self.dtype)
-
-        def block(_, x, i):
-            y = nn.relu(conv(config.n_feats, f"body_{i}_conv1")(x))
-            return x + conv(config.n_feats, f"body_{i}_conv2", factor=config.res_scale)(y)
-
-        x = head
-        for i in range(config.n_resblocks):
-            x = (nn.remat(block, static_argnums=2) if self.remat else block)(self, x, i)
-        x = head + conv(config.n_feats, "body_end")(x)
+        x = head + conv(config.n_feats, "body_end")(self._body(head))
         upsample = Upsampler(
             config.scale, edge_padding=config.edge_padding, dtype=self.dtype, name="upsample"
         )
@@ -85,6 +92,25 @@ class _EDSR(nn.Module):
         if len(upsampling_steps(config.scale)) > 1:
             return tail(upsample(x)) + RGB_MEAN
         return self._enlarge_at_once(x, upsample, tail) + RGB_MEAN
+
+    def _body(self, x: jax.Array) -> jax.Array:
+        """Applies the residual blocks, which are compiled once: they differ in their parameters only."""
+        config = self.config
+        block = _Block(config, self.dtype, parent=None)
+        names = [f"body_{i}" for i in range(config.n_resblocks)]
+        if self.is_initializing():
+            for name in names:
+                for part in ("conv1", "conv2"):
+                    Conv(config.n_feats, dtype=self.dtype, name=f"{name}_{part}")(x)
+            return x
+        params = self.variables["params"]
+        each = [{part: params[f"{name}_{part}"] for part in ("conv1", "conv2")} for name in names]
+        stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *each)
+
+        def step(x: jax.Array, params: Any) -> tuple[jax.Array, None]:
+            return jnp.asarray(block.apply({"params": params}, x)), None
+
+        return jax.lax.scan(jax.checkpoint(step) if self.remat else step, x, stacked)[0]
 
     def _enlarge_at_once(self, x: jax.Array, upsample: Upsampler, tail: Conv) -> jax.Array:
         """Returns ``tail(upsample(x))``, computed as one convolution.

@@ -101,7 +101,11 @@ def contribute(
 
 
 class TileNetwork:
-    """Upscales tiles on any device."""
+    """Upscales tiles on any device.
+
+    Attributes:
+        self_ensemble: whether it averages over the eight flips and transposes of each tile.
+    """
 
     def __init__(
         self,
@@ -109,6 +113,7 @@ class TileNetwork:
         params: Any,
         *,
         precision: Precision,
+        place: Callable[[Any, Device], Any] = jax.device_put,
         self_ensemble: bool = False,
         tile_batch: int | None = None,
     ):
@@ -118,13 +123,20 @@ class TileNetwork:
             network: maps parameters and float32 [n, h, w, c] to float32 [n, h*s, w*s, c].
             params: the parameters.
             precision: of its arithmetic.
+            place: puts parameters on a device.
             self_ensemble: average over the eight flips and transposes of each tile.
             tile_batch: tiles that a device runs at once at most; None for 1 on CPUs, and elsewhere as many as
                 the memory holds.
+
+        Raises:
+            ValueError: on a tile_batch that cannot be.
         """
+        if tile_batch is not None and tile_batch < 1:
+            raise ValueError(f"tile_batch is {tile_batch}, expected at least 1")
         self._network = network
         self._precision = precision
-        self._self_ensemble = self_ensemble
+        self._place = place
+        self.self_ensemble = self_ensemble
         self._flips_in_sequence = False
         self._tile_batch = tile_batch
         self._batches: dict[tuple[int, ...], int] = {}
@@ -178,7 +190,7 @@ class TileNetwork:
     def need_less_memory(self) -> str | None:
         """Halves what a device does at once; returns what that is now, or None if it is little already."""
         with self._lock:
-            if self._self_ensemble and not self._in_sequence():
+            if self.self_ensemble and not self._in_sequence():
                 self._flips_in_sequence = True
                 self._programs.clear()
                 return "one flip after the other"
@@ -204,13 +216,13 @@ class TileNetwork:
             return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
         n, h, w, _ = shape
-        params = jax.tree.map(lambda x: like(x.shape, x.dtype), self._params)
+        params = self._placed_on(device)
         tiles = like(shape, dtype)
         scale = jax.eval_shape(self._network, params, tiles.update(dtype=jnp.float32)).shape[1] // h
         ramps = (like((2, n, side * scale), np.float32) for side in (h, w))
         with self._precision.tracing():
             upscale = functools.partial(
-                contribute, self_ensemble=self._self_ensemble, flips_in_sequence=self._in_sequence()
+                contribute, self_ensemble=self.self_ensemble, flips_in_sequence=self._in_sequence()
             )
 
             def upscale_tiles(params, tiles, *ramps):
@@ -230,7 +242,7 @@ class TileNetwork:
     def _placed_on(self, device: Device) -> Any:
         with self._lock:
             if device not in self._placed:
-                self._placed[device] = jax.device_put(self._params, device)
+                self._placed[device] = self._place(self._params, device)
             return self._placed[device]
 
 

@@ -33,8 +33,7 @@ class TiledNetwork:
         tilings: Sequence[Tiling],
         precision: Precision,
         overlap: int = UniformTiles.overlap,
-        self_ensemble: bool = False,
-        tile_batch: int | None = None,
+        **options: Any,
     ):
         """Makes what upscales images.
 
@@ -46,19 +45,14 @@ class TiledNetwork:
                 self-ensemble tiling number i sees the image turned by i quarter turns counter-clockwise.
             precision: of the arithmetic.
             overlap: of fitted tiles that name none.
-            self_ensemble: average over the eight flips and transposes.
-            tile_batch: tiles that a device runs at once at most, see `TileNetwork`.
+            **options: of `TileNetwork`.
 
         Raises:
             ValueError: on options that cannot be.
         """
         if not tilings:
             raise ValueError("tilings is empty, expected at least one tiling")
-        if tile_batch is not None and tile_batch < 1:
-            raise ValueError(f"tile_batch is {tile_batch}, expected at least 1")
-        self.tiles = TileNetwork(
-            network, params, precision=precision, self_ensemble=self_ensemble, tile_batch=tile_batch
-        )
+        self.tiles = TileNetwork(network, params, precision=precision, **options)
         self._scale = scale
         self._tilings = tuple(
             dataclasses.replace(tiling, overlap=overlap)
@@ -66,7 +60,7 @@ class TiledNetwork:
             else tiling
             for tiling in tilings
         )
-        self._turns = not self_ensemble
+        self._turns = not self.tiles.self_ensemble
 
     @property
     def n_layers(self) -> int:

@@ -13,9 +13,10 @@ from typing import Any, Final, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from realsr_jax import ops
-from realsr_jax.models import build_model
+from realsr_jax.models import build_model, place_parameters
 from realsr_jax.models.network import ModelConfig
 from realsr_jax.models.precision import Precision, resolve_precision
 from realsr_jax.system.errors import is_out_of_memory
@@ -184,6 +185,9 @@ class Upscaler(ImageUpscaler):
             scale=model_config.scale,
             tilings=tilings,
             precision=precision,
+            place=lambda params, device: place_parameters(
+                model_config, params, SingleDeviceSharding(device), dtype=precision.dtype
+            ),
             overlap=_overlap(model_config.reach),
             self_ensemble=self_ensemble,
             tile_batch=tile_batch,
