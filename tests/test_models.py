@@ -148,7 +148,7 @@ def test_convolution_of_several_inputs_is_that_of_their_concatenation():
 @pytest.mark.parametrize(
     ("name", "at_images"),
     [
-        ("edsr_tiny", {"head", "tail"}),
+        ("edsr_tiny", {"head", "tail", "upsample/conv_0"}),
         ("oaddet_small", {"body/enter", "head/enter", "head/exit", "tail1", "tail2"}),
         ("drln", {"head", "tail"}),
     ],

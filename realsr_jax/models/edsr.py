@@ -85,13 +85,12 @@ class _EDSR(nn.Module):
 
         head = conv(config.n_feats, "head", jnp.float32)(lr - RGB_MEAN).astype(self.dtype)
         x = head + conv(config.n_feats, "body_end")(self._body(head))
-        upsample = Upsampler(
-            config.scale, edge_padding=config.edge_padding, dtype=self.dtype, name="upsample"
-        )
+        at_once = len(upsampling_steps(config.scale)) == 1
+        dtype = jnp.float32 if at_once else self.dtype
+        upsample = Upsampler(config.scale, edge_padding=config.edge_padding, dtype=dtype, name="upsample")
         tail = conv(3, "tail", jnp.float32)
-        if len(upsampling_steps(config.scale)) > 1:
-            return tail(upsample(x)) + RGB_MEAN
-        return self._enlarge_at_once(x, upsample, tail) + RGB_MEAN
+        sr = self._enlarge_at_once(x, upsample, tail) if at_once else tail(upsample(x))
+        return sr + RGB_MEAN
 
     def _body(self, x: jax.Array) -> jax.Array:
         """Applies the residual blocks, which are compiled once: they differ in their parameters only."""
