@@ -56,15 +56,23 @@ def define_inference_flags(table: FlagTable) -> None:
         "place of the configuration's",
     )
     table.section("Tiles (LR pixels; several sizes, comma-separated, are averaged: crop-ensemble)")
-    table.texts("tile_size", "N", "side of uniform tiles (256); 0 runs the whole image in one pass")
-    table.texts("tile_overlap", "N", "what neighbouring tiles share, blended (32)")
+    table.texts(
+        "tile_size",
+        "N",
+        "side of square tiles (tiles that fit the image); 0 runs the whole image in one pass",
+    )
+    table.texts("tile_overlap", "N", "what neighbours share, blended (what the network sees, at most 32)")
     table.texts(
         "chop_size",
         "N",
         "the published quarter tiling instead, such as --chop_size=450,450 --shave_size=80,10",
     )
     table.texts("shave_size", "N", "by how much tiles of that reach past the half (80)")
-    table.whole("tile_batch", "tiles that a device runs at once (1 on CPUs, 4 on accelerators)", least=1)
+    table.whole(
+        "tile_batch",
+        "tiles that a device runs at once (1 for each core of a CPU, on accelerators what the memory holds)",
+        least=1,
+    )
 
 
 def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:

@@ -3,6 +3,7 @@
 python tests/scripts/measure_networks.py convolution
 python tests/scripts/measure_networks.py memory
 python tests/scripts/measure_networks.py precision --weights=weights/oaddet photo.png ...
+python tests/scripts/measure_networks.py seams --weights=default photo.png ...
 """
 
 import argparse
@@ -21,6 +22,7 @@ from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.models.precision import Precision
 from realsr_jax.ops import convolution as convolution_ops
 from realsr_jax.ops import minimal_filtering
+from realsr_jax.upscale.upscaler import load_upscaler
 from realsr_jax.weights import load_weights
 
 
@@ -123,6 +125,16 @@ def precision(weights: str, photos: list[str]) -> None:
         print(f"{weights} {path}: {'; '.join(row)}")
 
 
+def seams(weights: str, photos: list[str]) -> None:
+    """Prints how far tiles of the default sizes are from the whole image, in grey levels."""
+    tiled, whole = load_upscaler(weights), load_upscaler(weights, tile_size=None)
+    for path in photos:
+        lr = np.ascontiguousarray(images.read_photo(path).rgb_8_bit())
+        difference = tiled(lr) - whole(lr)
+        rms = np.sqrt(np.mean(difference**2))
+        print(f"{weights} {path}: RMS {rms:.4f}, max {np.abs(difference).max():.2f}")
+
+
 def main() -> None:
     """Runs one measurement."""
     parser = argparse.ArgumentParser(
@@ -131,11 +143,12 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("convolution").add_argument("--tile", type=int, default=160)
     commands.add_parser("memory").add_argument("--tile", type=int, default=256)
-    of_precision = commands.add_parser("precision")
-    of_precision.add_argument("--weights", required=True)
-    of_precision.add_argument("photos", nargs="+")
+    for name in ("precision", "seams"):
+        of_photos = commands.add_parser(name)
+        of_photos.add_argument("--weights", required=True)
+        of_photos.add_argument("photos", nargs="+")
     arguments = vars(parser.parse_args())
-    functions = (convolution, memory, precision)
+    functions = (convolution, memory, precision, seams)
     {function.__name__: function for function in functions}[arguments.pop("command")](**arguments)
 
 
