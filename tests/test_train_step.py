@@ -256,7 +256,8 @@ def test_cosine(warmup):
 )
 def test_remat_changes_no_gradient_and_keeps_less(config):
     terms = (Weighted(L1()),)
-    batch = {"lr": golden.photo(16, 16)[None], "hr": golden.photo(32, 32)[None]}
+    # Large enough for features to count more than parameters.
+    batch = {"lr": golden.photo(32, 32)[None], "hr": golden.photo(64, 64)[None]}
     lr = batch["lr"].astype(np.float32)
     params = jax.jit(build_model(config).init)(jax.random.key(0), lr)["params"]
     gradients, kept = [], []

@@ -16,10 +16,13 @@ def available_memory(root: Path = Path("/")) -> int:
         lines = (root / "proc/meminfo").read_text().splitlines()
         free = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")] or free
     groups = root / "sys/fs/cgroup"
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for limit, used, stat in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
     ):
         with contextlib.suppress(OSError, ValueError):  # no such file; "max"
-            free.append(int((groups / limit).read_text()) - int((groups / used).read_text()))
+            left = int((groups / limit).read_text()) - int((groups / used).read_text())
+            # Pages of files are given back when they are needed.
+            stats = dict(line.split() for line in (groups / stat).read_text().splitlines())
+            free.append(left + int(stats.get("inactive_file", 0)))
     return max(min(free), 0)

@@ -88,6 +88,7 @@ class Assembly:
             for future in futures:
                 future.cancel()
             wait(futures)
+            self._ready.clear()
             raise
         self._canvas.finish_rows(self._lr.shape[0] * self._scale)
         self._canvas.close()
@@ -116,6 +117,7 @@ class Assembly:
         )
 
     def _add(self, batch: _Batch, contributions: jax.Array) -> None:
+        contributions = jax.device_put(contributions, self._canvas.device)
         for index, tile in enumerate(batch.tiles):
             self._canvas.add(
                 contributions,

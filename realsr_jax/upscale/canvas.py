@@ -63,7 +63,7 @@ class Canvas:
         """Adds a tile.
 
         Args:
-            contributions: float32 [n, h, w, c] of several tiles, on any device.
+            contributions: float32 [n, h, w, c] of several tiles, on this device.
             index: which of them.
             plane: of the network.
             top: its first row in the image, which no later one may be above of.
@@ -71,7 +71,6 @@ class Canvas:
             turns: quarter turns counter-clockwise by which the image was turned for it.
         """
         self.finish_rows(top)
-        contributions = jax.device_put(contributions, self.device)
         if self._rows is None:
             shape = (len(self._shares), *self._size, contributions.shape[-1])
             self._rows = jax.device_put(np.zeros(shape, np.float32), self.device)
@@ -144,7 +143,7 @@ def _finish(
     planes = jnp.rint(jnp.clip(rows, 0, 255)) if round_each else rows
     # Equal shares are 1: the sum of whole numbers is exact, and so are ties in the mean.
     band = jnp.sum(planes * shares[:, None, None, None], axis=0) / jnp.sum(shares)
-    is_finite = jnp.isfinite(band).all()
+    is_finite = jnp.isfinite(rows).all()
     band = round_to(band, dtype, channels=channels)
     left = jnp.arange(rows.shape[1])[:, None, None] < rows.shape[1] - count
     return band, is_finite, jnp.where(left, jnp.roll(rows, -count, axis=1), 0)

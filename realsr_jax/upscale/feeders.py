@@ -5,7 +5,6 @@ are as fast as several devices with a program and a copy of the weights each, an
 every operation. An accelerator has two, one of which prepares while the other's work is running.
 """
 
-import functools
 import itertools
 import threading
 from collections.abc import Callable
@@ -56,10 +55,16 @@ class Feeders:
         return self._pool.submit(lambda: work(self._own.device))
 
 
-@functools.cache
+_all_feeders: dict[tuple[Device, ...], Feeders] = {}
+_lock = threading.Lock()
+
+
 def feeders_of(devices: tuple[Device, ...]) -> Feeders:
     """Returns the feeders of devices, which all upscalers of a process share."""
-    return Feeders(devices)
+    with _lock:
+        if devices not in _all_feeders:
+            _all_feeders[devices] = Feeders(devices)
+        return _all_feeders[devices]
 
 
 def upscaling_devices() -> tuple[Device, ...]:

@@ -1,17 +1,15 @@
 """What the user sees while photos are upscaled: a progress bar on a terminal, plain lines elsewhere."""
 
-import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from realsr_jax.images import SUFFIXES, Photo
 from realsr_jax.images.photo_jobs import Job
-from realsr_jax.system.errors import explain_failure
 from realsr_jax.system.terminal import complain, make_bar, say
 
 _COMPRESSION: Final = {"JPEG": 8, "WEBP": 8}
@@ -106,16 +104,6 @@ class JobReport:
             progress = self._progress[job]
             self._megapixels -= progress.done * progress.megapixels
             self._advance_bar(0, lost=(1 - progress.done) * progress.work)
-
-    @contextlib.contextmanager
-    def failures_of(self, job: Job) -> Iterator[None]:
-        """Turns what can go wrong with one photo into a line of the report."""
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except Exception as error:  # XLA's errors among them
-            self.failed(job, explain_failure(error))
 
     def _summary(self) -> str:
         if not self._progress:

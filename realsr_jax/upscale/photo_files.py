@@ -10,6 +10,7 @@ from typing import Final
 from realsr_jax import images
 from realsr_jax.images import Photo
 from realsr_jax.images.photo_jobs import Job
+from realsr_jax.system.errors import explain_failure
 from realsr_jax.system.files import check_output_folder
 from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
 from realsr_jax.system.memory import available_memory
@@ -74,17 +75,23 @@ def _work_off(
     jobs: Sequence[Job], report: JobReport, load: Callable[[], tuple[_Upscale, int]], *, quality: int
 ) -> None:
     loaded: Future[tuple[_Upscale, int]] = Future()
-    memory = _MemoryShare(available_memory() // 2)
+    memory = _MemoryShare(available_memory() // 3)
 
-    def run(job: Job) -> None:
-        photo = images.read_photo(job.source)
-        upscale, scale = loaded.result()
-        report.started(job, photo, scale)
-        progress = functools.partial(report.progressed, job)
-        with memory.taken(photo.samples.nbytes * scale**2 * _COPIES):
-            result = upscale(photo, format=job.format or photo.format, progress=progress)
-            del photo
-            images.write_photo(result, job.target, quality=quality)
+    def run(job: Job) -> str | None:
+        """Returns what went wrong, in words: an error would keep the photo in memory."""
+        try:
+            photo = images.read_photo(job.source)
+            upscale, scale = loaded.result()
+            report.started(job, photo, scale)
+            progress = functools.partial(report.progressed, job)
+            with memory.taken(photo.samples.nbytes * scale**2 * _COPIES):
+                progress(0.0)
+                result = upscale(photo, format=job.format or photo.format, progress=progress)
+                del photo
+                images.write_photo(result, job.target, quality=quality)
+        except Exception as error:  # XLA's errors among them
+            return explain_failure(error)
+        return None
 
     # One more than there are cores: while one photo's last tiles run, the next one's are in the queue.
     pool = ThreadPoolExecutor(count_threads() + 1)
@@ -93,9 +100,11 @@ def _work_off(
         with ended_by_interrupt(_NAME):
             loaded.set_result(load())
         for job, future in zip(jobs, written, strict=True):
-            with report.failures_of(job):
-                future.result()
+            reason = future.result()
+            if reason is None:
                 report.succeeded(job)
+            else:
+                report.failed(job, reason)
     except BaseException:
         report.stop()
         loaded.cancel()

@@ -21,6 +21,10 @@ _MEGAPIXEL: Final = 1 << 20
 _WASTE: Final = {False: 1.25, True: 1.15}
 """How many pixels may be computed for each of the image, below a megapixel and from there on."""
 
+_MOST_WASTE: Final = 1.5
+_SMALL: Final = 256**2
+"""Of an image of more pixels than this, so many are computed for each at most, whatever is compiled."""
+
 _SLOWER: Final = 1.25
 """How much longer than the best shape one that is compiled already may take."""
 
@@ -53,9 +57,15 @@ def fit_tiles(
         pixels = shape[0] * shape[1]
         return _Fit(-(-tiles // at_once) * pixels, tiles * pixels, shape)
 
-    usable = [weigh(shape) for shape in in_use if shape[0] * shape[1] <= area and min(shape) >= 2 * overlap]
+    def suits(shape: Shape) -> bool:
+        sides = zip(shape, (height, width), strict=True)
+        return shape[0] * shape[1] <= area and all(n >= 2 * overlap or n >= most for n, most in sides)
+
+    usable = [weigh(shape) for shape in in_use if suits(shape)]
     if usable and len(in_use) >= MOST_SHAPES:
-        return min(usable).shape
+        least = min(usable)
+        if height * width < _SMALL or least.pixels <= _MOST_WASTE * height * width:
+            return least.shape
     sides = [list(_sides(length, overlap)) for length in (height, width)]
     smallest = min(sides[0]), min(sides[1])
     new = [weigh((h, w)) for h, w in itertools.product(*sides) if h * w <= area]

@@ -17,8 +17,8 @@ from realsr_jax.upscale.feeders import Device, Feeders
 _FLIPS: Final = ((False, False), (True, False), (False, True), (True, True))
 """Whether rows and whether columns are reversed."""
 
-_MOST_PROGRAMS: Final = 32
-"""Compiled programs that are kept where tiles take the image's shape; more would fill the memory."""
+_MOST_SHAPES: Final = 32
+"""Tile shapes whose programs are kept where tiles take the image's shape; more would fill the memory."""
 
 _MOST_TILES: Final = 16
 """Tiles that an accelerator runs at once at most; more make it no faster."""
@@ -139,6 +139,7 @@ class TileNetwork:
         self.self_ensemble = self_ensemble
         self._flips_in_sequence = False
         self._tile_batch = tile_batch
+        self._most_at_once = max(tile_batch or 1, _MOST_TILES)
         self._batches: dict[tuple[int, ...], int] = {}
         self._programs: dict[tuple[Any, ...], _Program] = {}
         self._lock = threading.RLock()
@@ -146,8 +147,9 @@ class TileNetwork:
 
     def set_params(self, params: Any) -> None:
         """Upscales with other parameters of the same network from now on, without compiling anew."""
-        self._params = params
-        self._placed: dict[Device, Any] = {}
+        with self._lock:
+            self._params = params
+            self._placed: dict[Device, Any] = {}
 
     @property
     def shapes(self) -> set[tuple[int, int]]:
@@ -177,15 +179,16 @@ class TileNetwork:
     def batch_size(self, shape: tuple[int, int, int], dtype: Any, feeders: Feeders) -> int:
         """Returns how many tiles [h, w, c] a device runs at once at most, a power of two."""
         device, at_once = feeders.devices[0], feeders.for_each
-        if device.platform == "cpu" or self._tile_batch is not None:
-            flips = 1 if self._in_sequence() else 2 * len(_FLIPS)
-            return 1 << max((self._tile_batch or 1) // flips, 1).bit_length() - 1
         with self._lock:
+            if device.platform == "cpu" or self._tile_batch is not None:
+                flips = 2 * len(_FLIPS) if self.self_ensemble and not self._in_sequence() else 1
+                wanted = max((self._tile_batch or 1) // flips, 1)
+                return 1 << min(wanted, self._most_at_once).bit_length() - 1
             if shape not in self._batches:
                 need = _memory_of(self._program((1, *shape), dtype, device, at_once).run)
                 fit = _free_memory(device) * _USABLE // (need * at_once)
                 self._batches[shape] = 1 << int(min(max(fit, 1), _MOST_TILES)).bit_length() - 1
-            return self._batches[shape]
+            return min(self._batches[shape], self._most_at_once)
 
     def need_less_memory(self) -> str | None:
         """Halves what a device does at once; returns what that is now, or None if it is little already."""
@@ -194,18 +197,20 @@ class TileNetwork:
                 self._flips_in_sequence = True
                 self._programs.clear()
                 return "one flip after the other"
-            most = self._tile_batch or max(self._batches.values(), default=1)
+            most = min(self._tile_batch or max(self._batches.values(), default=1), self._most_at_once)
             if most == 1:
                 return None
-            self._tile_batch = most // 2
-            return f"tile_batch {self._tile_batch}"
+            self._most_at_once = most // 2
+            return f"tile_batch {self._most_at_once}"
 
     def _program(self, shape: tuple[int, ...], dtype: Any, device: Device, at_once: int) -> _Program:
         key = (device, shape, np.dtype(dtype))
         with self._lock:  # one compilation at a time: devices of one kind find each other's on disk
             if key not in self._programs:
-                if len(self._programs) >= _MOST_PROGRAMS:
-                    self._programs.clear()
+                if shape[1:3] not in self.shapes and len(self.shapes) >= _MOST_SHAPES:
+                    oldest = next(iter(self._programs))[1][1:3]
+                    for other in [key for key in self._programs if key[1][1:3] == oldest]:
+                        del self._programs[other]
                 self._programs[key] = self._compile(shape, dtype, device, at_once)
             return self._programs[key]
 

@@ -88,11 +88,15 @@ class TiledNetwork:
             height, width = size[::-1] if turns % 2 else size
             in_use = self.tiles.shapes
             if not may_continue:
-                in_use = {(h, w) for h, w in in_use if h <= height and w <= width}
+                fits = not isinstance(tiling, UniformTiles)
+                in_use = {(h, w) for h, w in in_use if fits and h <= height and w <= width}
             shape = tile_shape(height, width, tiling, at_once=feeders.count, in_use=in_use)
             batch_size = self.tiles.batch_size((*shape, channels), dtype, feeders)
             seen = max(shape[0], height), max(shape[1], width)
             plan = make_plan(*seen, scale=self._scale, tiling=tiling, shape=shape)
+            # All devices take part; and no batch is larger than the image gives.
+            share = -(-len(plan.tiles) // len(feeders.devices))
+            batch_size = min(batch_size, 1 << share.bit_length() - 1)
             layers.append(Layer(self.tiles, plane, plan, turns, 1 / len(self._tilings), batch_size))
         return layers
 

@@ -5,7 +5,9 @@ bands (`canvas`). Networks are compiled for a few tile shapes, whatever the imag
 memory depends on the tiles in work, not on the image.
 """
 
+import gc
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -54,6 +56,8 @@ class ImageUpscaler:
         self.networks = tuple(networks)
         self._shares = (np.asarray(shares, np.float64) / np.mean(shares)).astype(np.float32)
         self._round_each = round_each
+        self._lock = threading.Lock()
+        self._n_remedies = 0
 
     def __call__(self, lr: np.ndarray, *, progress: OnProgress | None = None) -> np.ndarray:
         """Upscales an image.
@@ -97,16 +101,25 @@ class ImageUpscaler:
             FloatingPointError: if integers are wanted and there are values that are not finite.
         """
         while True:
+            n_remedies = self._n_remedies
             try:
                 return self._upscale(lr, np.dtype(dtype), channels or lr.shape[2], progress)
             except jax.errors.JaxRuntimeError as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or not self._can_try_again(lr.shape[:2], n_remedies):
                     raise
-                remedies = (network.need_less_memory(lr.shape[:2]) for network in self.networks)
+            gc.collect()  # the error's traceback holds what the attempt had on the device
+
+    def _can_try_again(self, size: tuple[int, int], n_remedies: int) -> bool:
+        """Does less at once, unless another image's lack of memory has led to that already."""
+        with self._lock:
+            if n_remedies == self._n_remedies:
+                remedies = (network.need_less_memory(size) for network in self.networks)
                 remedy = next(filter(None, remedies), None)
                 if remedy is None:
-                    raise
-            _log.warning("out of device memory; trying again with %s", remedy)
+                    return False
+                self._n_remedies += 1
+                _log.warning("out of device memory; trying again with %s", remedy)
+            return True
 
     def _layers(self, shape: Sequence[int], dtype: Any, feeders: Feeders) -> list[Layer]:
         is_one = sum(network.n_layers for network in self.networks) == 1
@@ -122,8 +135,9 @@ class ImageUpscaler:
     def _upscale(
         self, lr: np.ndarray, dtype: np.dtype, channels: int, progress: OnProgress | None
     ) -> np.ndarray:
-        feeders = feeders_of(upscaling_devices())
-        layers = self._layers(lr.shape, lr.dtype, feeders)
+        with self._lock:  # or images that come at the same time would each bring a shape of their own
+            feeders = feeders_of(upscaling_devices())
+            layers = self._layers(lr.shape, lr.dtype, feeders)
         heights = [layer.plan.tile_shape[layer.turns % 2] for layer in layers]
         widths = [layer.plan.tile_shape[1 - layer.turns % 2] for layer in layers]
         # Where a tile is larger than the image, this is mirrored at its far borders.

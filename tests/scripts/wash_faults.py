@@ -273,8 +273,7 @@ def plant_number(number: int, photos: Sequence[np.ndarray], pairs: int, seed: in
 def plant_city(folder: str, seed: int) -> Iterator[Planted]:
     """Yields the photographed pairs of City100, clean and with every fault."""
     photos = [
-        [read_photo(path).rgb_8_bit() for path in sorted(Path(folder).glob(f"*{side}.PNG"))]
-        for side in "LH"
+        [read_photo(path).rgb_8_bit() for path in sorted(Path(folder).glob(f"*{side}.PNG"))] for side in "LH"
     ]
     for number, (lr, hr) in enumerate(zip(*photos, strict=True)):
         other = photos[1][(number + 1) % len(photos[1])]
