@@ -116,8 +116,8 @@ def test_network_with_benchmark_protocol(weights, capsys):
     assert "SSIM-Y" in capsys.readouterr().out
 
 
-def to_8_bit(sr):
-    return np.rint(np.clip(sr, 0, 255)).astype(np.uint8)
+def smoothed(sr, **options):
+    return inference.smooth(np.rint(np.clip(sr, 0, 255)).astype(np.uint8), **options).astype(np.float32)
 
 
 def test_guided_filter_and_config():
@@ -129,9 +129,7 @@ def test_guided_filter_and_config():
     )
     assert run("--lr=lr", "--hr=hr", "--config=run.py", "--json=scores.json") == 0
     written = json.loads(Path("scores.json").read_text())
-    assert written["images"][0]["scores"] == figures(
-        inference.smooth(to_8_bit(bicubic(lr))).astype(np.float32), hr
-    )
+    assert written["images"][0]["scores"] == figures(smoothed(bicubic(lr)), hr)
     assert written["images"][0]["bicubic"] == figures(bicubic(lr), hr)
 
 
@@ -368,10 +366,8 @@ def test_guided_filter_flags():
     flags = ("--weights=bicubic", "--guided_filter", "--guided_radius=3", "--guided_eps=40")
     assert run("--lr=lr", "--hr=hr", *flags, "--json=scores.json") == 0
     written = json.loads(Path("scores.json").read_text())["images"][0]["scores"]
-    assert written == figures(
-        inference.smooth(to_8_bit(bicubic(lr)), radius=3, eps=40.0).astype(np.float32), hr
-    )
-    assert written != figures(inference.smooth(to_8_bit(bicubic(lr))).astype(np.float32), hr)
+    assert written == figures(smoothed(bicubic(lr), radius=3, eps=40.0), hr)
+    assert written != figures(smoothed(bicubic(lr)), hr)
 
 
 def test_score_survives_pictures_that_no_page_can_hold(monkeypatch, capsys):

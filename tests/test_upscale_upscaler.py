@@ -91,6 +91,30 @@ def test_images_smaller_than_compiled_tiles_are_mirrored():
         np.testing.assert_allclose(upscaler(lr), expected[: 2 * shape[0], : 2 * shape[1]], atol=0.001)
 
 
+def test_crop_ensembles_of_small_images_are_whole_whatever_is_compiled():
+    tilings = (UniformTiles(64, 16), UniformTiles(48, 16))
+    upscaler = _load("edsr_tiny", tilings=tilings)
+    for shape in ((25, 30), (30, 25), (36, 30), (35, 35)):
+        lr = golden.photo(*shape)
+        whole = _load("edsr_tiny", tilings=(WholeImage(),) * 2)
+        np.testing.assert_allclose(upscaler(lr), whole(lr), atol=0.001)
+
+
+def test_batches_are_powers_of_two_within_what_is_asked_for_and_what_there_is(monkeypatch):
+    sizes, run = [], TileNetwork.__call__
+
+    def watched(self, tiles, device, **options):
+        sizes.append(len(tiles.pixels))
+        return run(self, tiles, device, **options)
+
+    monkeypatch.setattr(TileNetwork, "__call__", watched)
+    lr = golden.photo(32, 80)  # three tiles
+    for tile_batch, expected in ((1, [1, 1, 1]), (3, [2, 1]), (8, [2, 1]), (1000, [2, 1])):
+        _load("edsr_tiny", tilings=(UniformTiles(32, 8),), tile_batch=tile_batch)(lr)
+        assert sorted(sizes, reverse=True) == expected
+        sizes.clear()
+
+
 def test_image_of_a_tile_equals_the_whole_image():
     lr = golden.photo(64, 64)
     tiled = _load("oaddet_small", tilings=(UniformTiles(64, 16),))(lr)
