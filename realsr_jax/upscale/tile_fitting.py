@@ -2,7 +2,7 @@
 
 Of all ways to cut an image into equal tiles of a bounded area, that which takes the least time and computes
 at most 1.25 times the image's pixels (1.15 from a megapixel on); compiled shapes are used again where that
-costs little more, and always once there are three.
+costs little more, and where they fit inside once there are three.
 """
 
 import itertools
@@ -48,7 +48,7 @@ def fit_tiles(
         overlap: pixels that neighbouring tiles share at least.
         area: the most pixels that a tile may have.
         at_once: how many tiles run side by side.
-        in_use: shapes that are compiled already; only one of these may be larger than the image.
+        in_use: shapes that are compiled already.
     """
     limit = _WASTE[height * width >= _MEGAPIXEL] * height * width
 
@@ -57,11 +57,11 @@ def fit_tiles(
         pixels = shape[0] * shape[1]
         return _Fit(-(-tiles // at_once) * pixels, tiles * pixels, shape)
 
-    def suits(shape: Shape) -> bool:
-        sides = zip(shape, (height, width), strict=True)
-        return shape[0] * shape[1] <= area and all(n >= 2 * overlap or n >= most for n, most in sides)
-
-    usable = [weigh(shape) for shape in in_use if suits(shape)]
+    usable = [
+        weigh((h, w))
+        for h, w in in_use
+        if 2 * overlap <= h <= height and 2 * overlap <= w <= width and h * w <= area
+    ]
     if usable and len(in_use) >= MOST_SHAPES:
         least = min(usable)
         if height * width < _SMALL or least.pixels <= _MOST_WASTE * height * width:
@@ -73,8 +73,7 @@ def fit_tiles(
     frugal = [fit for fit in new if fit.pixels <= limit] or [min(new, key=lambda fit: fit.pixels)]
     best = min(frugal)
     again = [fit for fit in usable if fit.pixels <= limit and fit.time <= _SLOWER * best.time]
-    inside = [fit for fit in again if fit.shape[0] <= height and fit.shape[1] <= width]
-    return min(inside, default=best).shape
+    return min(again, default=best).shape
 
 
 def _count(length: int, side: int, overlap: int) -> int:

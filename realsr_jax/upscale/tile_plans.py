@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from realsr_jax.upscale.tile_fitting import MOST_SHAPES, Shape, fit_tiles
+from realsr_jax.upscale.tile_fitting import Shape, fit_tiles
 from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
 
 
@@ -53,8 +53,6 @@ def tile_shape(
 ) -> Shape:
     """Returns height and width of the tiles into which a tiling cuts an image, in LR pixels.
 
-    They are larger than the image only where a shape that is in use is preferred to a new one.
-
     Args:
         height: of the LR image.
         width: of the LR image.
@@ -73,8 +71,7 @@ def tile_shape(
             rows, columns = (_quarters(n, 1, depth, tiling.shave_size)[0][1] for n in (height, width))
             return rows, columns
         case UniformTiles(size):
-            shape = min(size, height), min(size, width)
-            return (size, size) if shape not in in_use and len(in_use) >= MOST_SHAPES - 1 else shape
+            return min(size, height), min(size, width)
         case FittedTiles(overlap, area):
             overlap = UniformTiles.overlap if overlap is None else overlap
             return fit_tiles(height, width, overlap=overlap, area=area, at_once=at_once, in_use=in_use)

@@ -62,21 +62,13 @@ class TiledNetwork:
         )
         self._turns = not self.tiles.self_ensemble
 
-    @property
-    def n_layers(self) -> int:
-        """How many tilings there are."""
-        return len(self._tilings)
-
-    def layers(
-        self, image: tuple[Sequence[int], Any], plane: int, feeders: Feeders, *, may_continue: bool
-    ) -> list[Layer]:
+    def layers(self, image: tuple[Sequence[int], Any], plane: int, feeders: Feeders) -> list[Layer]:
         """Plans an image.
 
         Args:
             image: shape [h, w, c] and dtype.
             plane: of the canvas.
             feeders: what will run the tiles.
-            may_continue: whether tiles may be larger than the image.
 
         Raises:
             ValueError: if the quarter tiling's shave is too large for the image.
@@ -86,14 +78,9 @@ class TiledNetwork:
         for number, tiling in enumerate(self._tilings):
             turns = number % 4 if self._turns else 0
             height, width = size[::-1] if turns % 2 else size
-            in_use = self.tiles.shapes
-            if not may_continue:
-                fits = not isinstance(tiling, UniformTiles)
-                in_use = {(h, w) for h, w in in_use if fits and h <= height and w <= width}
-            shape = tile_shape(height, width, tiling, at_once=feeders.count, in_use=in_use)
+            shape = tile_shape(height, width, tiling, at_once=feeders.count, in_use=self.tiles.shapes)
             batch_size = self.tiles.batch_size((*shape, channels), dtype, feeders)
-            seen = max(shape[0], height), max(shape[1], width)
-            plan = make_plan(*seen, scale=self._scale, tiling=tiling, shape=shape)
+            plan = make_plan(height, width, scale=self._scale, tiling=tiling, shape=shape)
             # All devices take part; and no batch is larger than the image gives.
             share = -(-len(plan.tiles) // len(feeders.devices))
             batch_size = min(batch_size, 1 << share.bit_length() - 1)

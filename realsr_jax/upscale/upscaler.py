@@ -122,11 +122,10 @@ class ImageUpscaler:
             return True
 
     def _layers(self, shape: Sequence[int], dtype: Any, feeders: Feeders) -> list[Layer]:
-        is_one = sum(network.n_layers for network in self.networks) == 1
         layers = [
             layer
             for plane, network in enumerate(self.networks)
-            for layer in network.layers((shape, dtype), plane, feeders, may_continue=is_one)
+            for layer in network.layers((shape, dtype), plane, feeders)
         ]
         for layer in layers:
             layer.network.compile((layer.batch_size, *layer.plan.tile_shape, shape[2]), dtype, feeders)
@@ -139,21 +138,16 @@ class ImageUpscaler:
             feeders = feeders_of(upscaling_devices())
             layers = self._layers(lr.shape, lr.dtype, feeders)
         heights = [layer.plan.tile_shape[layer.turns % 2] for layer in layers]
-        widths = [layer.plan.tile_shape[1 - layer.turns % 2] for layer in layers]
-        # Where a tile is larger than the image, this is mirrored at its far borders.
-        missing = [(0, max(most) - n) for most, n in zip((heights, widths), lr.shape, strict=False)]
-        missing = [(0, max(n, 0)) for _, n in missing]
-        seen = np.pad(lr, (*missing, (0, 0)), mode="symmetric") if np.any(missing) else lr
         result = np.empty((lr.shape[0] * self.scale, lr.shape[1] * self.scale, channels), dtype)
         canvas = Canvas(
             result,
             tile_height=max(heights) * self.scale,
-            width=seen.shape[1] * self.scale,
+            width=lr.shape[1] * self.scale,
             shares=self._shares,
             round_each=self._round_each and lr.dtype == np.uint8,
             device=feeders.next_device(),
         )
-        Assembly(seen, self.scale, layers, canvas, progress).run(feeders)
+        Assembly(lr, self.scale, layers, canvas, progress).run(feeders)
         return result
 
 
