@@ -394,6 +394,19 @@ def test_file_that_vanishes_after_listing(monkeypatch, capsys):
     assert files_in("out") == ["b.png"]
 
 
+def fail_on_low_photos(monkeypatch, error):
+    """Lets the upscaling of photos of five rows raise an error; returns the function without it."""
+    real = photo_upscaling.upscale_photo
+
+    def fail(photo, **kwargs):
+        if len(photo.rgb) == 5:
+            raise error
+        return real(photo, **kwargs)
+
+    monkeypatch.setattr(photo_upscaling, "upscale_photo", fail)
+    return real
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -415,14 +428,7 @@ def test_file_that_vanishes_after_listing(monkeypatch, capsys):
 def test_network_that_fails_on_one_photo(monkeypatch, capsys, error, line):
     save("photos/a.png", RGB[:5])
     save("photos/b.png")
-    real = photo_upscaling.upscale_photo
-
-    def fail_on_one(photo, **kwargs):
-        if len(photo.rgb) == 5:
-            raise error
-        return real(photo, **kwargs)
-
-    monkeypatch.setattr(photo_upscaling, "upscale_photo", fail_on_one)
+    fail_on_low_photos(monkeypatch, error)
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 1
     message = capsys.readouterr().err
     assert message.startswith("realsr-upscale: photos/a.png: ")
@@ -477,14 +483,7 @@ def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
     for name in "abcd":
         save(f"photos/{name}.png")
     save("photos/c.png", RGB[:5])
-    real = photo_upscaling.upscale_photo
-
-    def interrupt_third(photo, **kwargs):
-        if len(photo.rgb) == 5:
-            raise KeyboardInterrupt
-        return real(photo, **kwargs)
-
-    monkeypatch.setattr(photo_upscaling, "upscale_photo", interrupt_third)
+    real = fail_on_low_photos(monkeypatch, KeyboardInterrupt())
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 130
     assert capsys.readouterr().err == "realsr-upscale: interrupted\n"
     names = files_in("out")  # the fourth may be complete, or not begun

@@ -14,8 +14,8 @@ Shape = tuple[int, int]
 _STEP: Final = 8
 """Sides of tiles are multiples of this, unless they are the image's, so that images share shapes."""
 
-MOST_SHAPES: Final = 3
-"""Once so many are compiled, these are used again, whatever the image."""
+_MOST_SHAPES: Final = 3
+"""Once so many are compiled, these are used again where they fit inside the image."""
 
 _MEGAPIXEL: Final = 1 << 20
 _WASTE: Final = {False: 1.25, True: 1.15}
@@ -53,7 +53,7 @@ def fit_tiles(
     limit = _WASTE[height * width >= _MEGAPIXEL] * height * width
 
     def weigh(shape: Shape) -> _Fit:
-        tiles = _count(height, shape[0], overlap) * _count(width, shape[1], overlap)
+        tiles = count_tiles(height, shape[0], overlap) * count_tiles(width, shape[1], overlap)
         pixels = shape[0] * shape[1]
         return _Fit(-(-tiles // at_once) * pixels, tiles * pixels, shape)
 
@@ -62,7 +62,7 @@ def fit_tiles(
         for h, w in in_use
         if 2 * overlap <= h <= height and 2 * overlap <= w <= width and h * w <= area
     ]
-    if usable and len(in_use) >= MOST_SHAPES:
+    if usable and len(in_use) >= _MOST_SHAPES:
         least = min(usable)
         if height * width < _SMALL or least.pixels <= _MOST_WASTE * height * width:
             return least.shape
@@ -76,8 +76,8 @@ def fit_tiles(
     return min(again, default=best).shape
 
 
-def _count(length: int, side: int, overlap: int) -> int:
-    """Returns how many tiles of a side cover a length."""
+def count_tiles(length: int, side: int, overlap: int) -> int:
+    """Returns how many tiles of a side cover a length where neighbours share at least the overlap."""
     return 1 if length <= side else -(-(length - overlap) // (side - overlap))
 
 

@@ -112,6 +112,7 @@ class TileNetwork:
         network: Callable[[Any, jax.Array], jax.Array],
         params: Any,
         *,
+        scale: int,
         precision: Precision,
         place: Callable[[Any, Device], Any] = jax.device_put,
         self_ensemble: bool = False,
@@ -122,6 +123,7 @@ class TileNetwork:
         Args:
             network: maps parameters and float32 [n, h, w, c] to float32 [n, h*s, w*s, c].
             params: the parameters.
+            scale: s, output size over input size.
             precision: of its arithmetic.
             place: puts parameters on a device.
             self_ensemble: average over the eight flips and transposes of each tile.
@@ -134,6 +136,7 @@ class TileNetwork:
         if tile_batch is not None and tile_batch < 1:
             raise ValueError(f"tile_batch is {tile_batch}, expected at least 1")
         self._network = network
+        self._scale = scale
         self._precision = precision
         self._place = place
         self.self_ensemble = self_ensemble
@@ -223,8 +226,7 @@ class TileNetwork:
         n, h, w, _ = shape
         params = self._placed_on(device)
         tiles = like(shape, dtype)
-        scale = jax.eval_shape(self._network, params, tiles.update(dtype=jnp.float32)).shape[1] // h
-        ramps = (like((2, n, side * scale), np.float32) for side in (h, w))
+        ramps = (like((2, n, side * self._scale), np.float32) for side in (h, w))
         with self._precision.tracing():
             upscale = functools.partial(
                 contribute, self_ensemble=self.self_ensemble, flips_in_sequence=self._in_sequence()

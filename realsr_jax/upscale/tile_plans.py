@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from realsr_jax.upscale.tile_fitting import Shape, fit_tiles
+from realsr_jax.upscale.tile_fitting import Shape, count_tiles, fit_tiles
 from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
 
 
@@ -72,8 +72,8 @@ def tile_shape(
             return rows, columns
         case UniformTiles(size):
             return min(size, height), min(size, width)
-        case FittedTiles(overlap, area):
-            overlap = UniformTiles.overlap if overlap is None else overlap
+        case FittedTiles(_, area):
+            overlap = _overlap_of(tiling)
             return fit_tiles(height, width, overlap=overlap, area=area, at_once=at_once, in_use=in_use)
 
 
@@ -101,7 +101,7 @@ def make_plan(height: int, width: int, *, scale: int, tiling: Tiling, shape: Sha
             ]
         case UniformTiles() | FittedTiles():
             shape = shape or tile_shape(height, width, tiling)
-            overlap = UniformTiles.overlap if tiling.overlap is None else tiling.overlap
+            overlap = _overlap_of(tiling)
             blended = 0 if isinstance(tiling, UniformTiles) and not tiling.blended else overlap / 2
             axes = [
                 _blended_axis(n, scale, size, overlap, blended)
@@ -110,9 +110,13 @@ def make_plan(height: int, width: int, *, scale: int, tiling: Tiling, shape: Sha
     return TilePlan(*axes)
 
 
+def _overlap_of(tiling: UniformTiles | FittedTiles) -> int:
+    return UniformTiles.overlap if tiling.overlap is None else tiling.overlap
+
+
 def _blended_axis(length: int, scale: int, size: int, overlap: int, blended: float) -> AxisPlan:
     """Tiles of one size, evenly spread, that share at least the overlap and blend over part of it."""
-    count = 1 if length <= size else -(-(length - overlap) // (size - overlap))
+    count = count_tiles(length, size, overlap)
     starts = np.arange(count) * (length - size) // max(count - 1, 1)
     seams = np.concatenate([[-np.inf], (starts[1:] + starts[:-1] + size) / 2 * scale, [np.inf]])
     blended = max(blended * scale, 1e-6)

@@ -52,7 +52,7 @@ class TiledNetwork:
         """
         if not tilings:
             raise ValueError("tilings is empty, expected at least one tiling")
-        self.tiles = TileNetwork(network, params, precision=precision, **options)
+        self.tiles = TileNetwork(network, params, scale=scale, precision=precision, **options)
         self._scale = scale
         self._tilings = tuple(
             dataclasses.replace(tiling, overlap=overlap)
