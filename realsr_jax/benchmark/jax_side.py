@@ -109,6 +109,7 @@ def _load(case: Case, weights: Path) -> Upscaler:
 def _prepare_photos(upscaler: Upscaler, inputs: Arrays) -> Callable[[], Any]:
     """The photos of a folder, one after the other, from host to host."""
     photos = [inputs[name] for name in sorted(inputs)]
+    upscaler.prepare(photo.shape[:2] for photo in photos)
 
     def run() -> Callable[[], np.ndarray]:
         results = [upscaler(photo) for photo in photos]

@@ -76,7 +76,7 @@ def _main(values: flags.FlagValues) -> int:
     plan = _make_plan(values, inputs, config, pairs, n_images)
     for problem in left_over:
         complain(_NAME, problem)
-    upscale, interpolate = _load(config, plan, values.tile_batch) if "lr" in inputs else (None, None)
+    upscale, interpolate = _load(config, plan, pairs, values.tile_batch) if "lr" in inputs else (None, None)
 
     from realsr_jax.evaluate.report_page import write_report
     from realsr_jax.evaluate.scoring import score_pairs
@@ -141,7 +141,10 @@ def _make_plan(
 
 
 def _load(
-    config: InferenceConfig | None, plan: "Evaluation", tile_batch: int | None
+    config: InferenceConfig | None,
+    plan: "Evaluation",
+    pairs: "Sequence[ImagePair]",
+    tile_batch: int | None,
 ) -> tuple["Upscale | None", "Upscale"]:
     """Returns what makes SR of LR, if there is a network, and what interpolates."""
     with ended_by_interrupt(_NAME):
@@ -150,10 +153,11 @@ def _load(
 
         assert plan.scale is not None
         upscale = functools.partial(upscaling.upscale_photo, format="PNG")
-        interpolate = functools.partial(upscale, upscaler=upscaling.BicubicUpscaler(plan.scale))
+        interpolate = functools.partial(upscale, upscaler=upscaling.interpolator(plan.scale))
         if config is None:
             return None, interpolate
-        upscaler = upscaling.load_inference(config, tile_batch=tile_batch)
+        photos = (pair.lr for pair in pairs if pair.lr is not None)
+        upscaler = upscaling.load_inference(config, tile_batch=tile_batch, photos=photos)
         smoothing = upscaling.make_smoothing(config)
     return functools.partial(upscale, upscaler=upscaler, smoothing=smoothing), interpolate
 

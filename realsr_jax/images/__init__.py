@@ -3,10 +3,19 @@
 PNG, JPEG, WebP, TIFF and BMP; 16 bits per channel in PNG and TIFF. All functions may run in threads.
 """
 
-from realsr_jax.images.decoding import read_photo
+from realsr_jax.images.decoding import photo_size, read_photo
 from realsr_jax.images.encoding import write_photo
 from realsr_jax.images.metadata import Metadata
 from realsr_jax.images.photo import ImageError, Photo
 from realsr_jax.images.photo_listing import SUFFIXES, find_photos
 
-__all__ = ["SUFFIXES", "ImageError", "Metadata", "Photo", "find_photos", "read_photo", "write_photo"]
+__all__ = [
+    "SUFFIXES",
+    "ImageError",
+    "Metadata",
+    "Photo",
+    "find_photos",
+    "photo_size",
+    "read_photo",
+    "write_photo",
+]

@@ -51,6 +51,28 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
         return decode(Path(path).read_bytes())
 
 
+def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns height and width that a photo announces, upright, without decoding it.
+
+    Args:
+        path: of a file as `read_photo` reads it.
+
+    Raises:
+        ImageError: if the file cannot be read, or what it announces cannot be told.
+    """
+    with image_errors(path, "broken or cut off"), Path(path).open("rb") as file:
+        format = _detect_format(file.read(16))
+        file.seek(0)
+        if format == "TIFF":
+            tags = TiffImagePlugin.TiffImageFile(file).tag_v2
+            width, height = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]
+            orientation = tags.get(ExifTags.Base.Orientation, 1)
+        else:
+            image = _READERS[format](file)
+            (width, height), (_, orientation) = image.size, read_metadata(image.info)
+        return (width, height) if orientation >= 5 else (height, width)
+
+
 def decode(data: bytes) -> Photo:
     """Decodes an image file.
 

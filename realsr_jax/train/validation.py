@@ -45,6 +45,7 @@ class Validation:
         """Evaluates parameters, NumPy arrays."""
         if self._upscaler is None:
             self._upscaler = Upscaler(self._config, params, dtype=self._dtype)
+            self._upscaler.prepare(map(tuple, self._pairs.sizes.tolist()))
         self._upscaler.set_params(params)
         indices = range(jax.process_index(), len(self._pairs), jax.process_count())
         scores, samples = [], {}

@@ -50,7 +50,7 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
             if job.problem is not None:
                 report.failed(job, job.problem)
         if todo:
-            _work_off(todo, report, functools.partial(_load, config, tile_batch), quality=quality)
+            _work_off(todo, report, functools.partial(_load, config, tile_batch, todo), quality=quality)
     report.say_summary()
     return report.exit_status
 
@@ -59,13 +59,14 @@ _Upscale = Callable[..., Photo]
 """Maps a photo, its result's format and a function that is told the progress to the result."""
 
 
-def _load(config: InferenceConfig, tile_batch: int | None) -> tuple[_Upscale, int]:
+def _load(config: InferenceConfig, tile_batch: int | None, jobs: Sequence[Job]) -> tuple[_Upscale, int]:
     """Returns what upscales photos, and its scale."""
     # JAX starts here, after everything that can be wrong with the command line was checked.
     start_jax()
     from realsr_jax.upscale import photo_upscaling
 
-    upscaler = photo_upscaling.load_inference(config, tile_batch=tile_batch)
+    photos = (job.source for job in jobs)
+    upscaler = photo_upscaling.load_inference(config, tile_batch=tile_batch, photos=photos)
     smoothing = photo_upscaling.make_smoothing(config)
     upscale = functools.partial(photo_upscaling.upscale_photo, upscaler=upscaler, smoothing=smoothing)
     return upscale, upscaler.scale

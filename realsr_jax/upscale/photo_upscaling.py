@@ -1,14 +1,17 @@
 """From photo to upscaled photo: one network or several, transparency, and the published guided filter."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from realsr_jax import ops
+from realsr_jax import images, ops
 from realsr_jax.images.photo import ImageError, Photo, check_writable, make_result, result_dtype
 from realsr_jax.upscale.assembly import OnProgress
 from realsr_jax.upscale.canvas import round_to
@@ -18,16 +21,22 @@ from realsr_jax.weights import load_weights
 
 _TILE: Final = 512
 
+_MOST_ANNOUNCED: Final = 1000
+"""Photos whose sizes are looked at before the first is upscaled, which takes a third of a second."""
+
 Smoothing = Callable[..., np.ndarray]
 """`smooth` with a radius and an eps."""
 
 
-def load_inference(config: InferenceConfig, *, tile_batch: int | None = None) -> ImageUpscaler:
+def load_inference(
+    config: InferenceConfig, *, tile_batch: int | None = None, photos: Iterable[Path] = ()
+) -> ImageUpscaler:
     """Loads what an inference run needs.
 
     Args:
         config: the run.
         tile_batch: tiles that a device runs at once.
+        photos: files that will be upscaled; by their sizes they share programs (`ImageUpscaler.prepare`).
 
     Raises:
         ValueError: if weights cannot be used, or networks of different scales are to be averaged.
@@ -47,9 +56,23 @@ def load_inference(config: InferenceConfig, *, tile_batch: int | None = None) ->
                 tile_batch=tile_batch,
             )
         )
-    if len(upscalers) == 1:
-        return upscalers[0]
-    return ModelEnsemble(upscalers, [run.weight for run in config.runs], round_each=config.round_each)
+    upscaler = upscalers[0]
+    if len(upscalers) > 1:
+        shares = [run.weight for run in config.runs]
+        upscaler = ModelEnsemble(upscalers, shares, round_each=config.round_each)
+    sizes = _sizes(photos)
+    for each in (upscaler, interpolator(upscaler.scale)):
+        each.prepare(sizes)
+    return upscaler
+
+
+def _sizes(photos: Iterable[Path]) -> set[tuple[int, int]]:
+    """Returns heights and widths of photos; those that cannot be told are left to their turn."""
+    sizes = set()
+    for path in itertools.islice(photos, _MOST_ANNOUNCED):
+        with contextlib.suppress(ImageError):
+            sizes.add(images.photo_size(path))
+    return sizes
 
 
 def upscale_photo(
@@ -88,14 +111,15 @@ def upscale_photo(
             colours = smoothing(colours, dtype, channels=1 if photo.is_grey else 3)
         alpha = photo.alpha
         if alpha is not None:
-            alpha = _interpolator(upscaler.scale).upscale(alpha[..., None], dtype)
+            alpha = interpolator(upscaler.scale).upscale(alpha[..., None], dtype)
     except FloatingPointError as error:
         raise ImageError(str(error)) from error
     return make_result(colours, alpha, photo, format=format)
 
 
 @functools.cache
-def _interpolator(scale: int) -> BicubicUpscaler:
+def interpolator(scale: int) -> BicubicUpscaler:
+    """Returns what enlarges bicubically, the same for everybody."""
     return BicubicUpscaler(scale)
 
 

@@ -6,11 +6,11 @@ times ramps, which sum to one.
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from realsr_jax.upscale.tile_fitting import Shape, count_tiles, fit_tiles
+from realsr_jax.upscale.tile_fitting import Shape, best_shape, count_tiles, fit_shapes, fit_tiles
 from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
 
 
@@ -49,7 +49,13 @@ class TilePlan:
 
 
 def tile_shape(
-    height: int, width: int, tiling: Tiling, *, at_once: int = 1, in_use: Collection[Shape] = ()
+    height: int,
+    width: int,
+    tiling: Tiling,
+    *,
+    at_once: int = 1,
+    shared: Sequence[Shape] = (),
+    in_use: Collection[Shape] = (),
 ) -> Shape:
     """Returns height and width of the tiles into which a tiling cuts an image, in LR pixels.
 
@@ -58,7 +64,8 @@ def tile_shape(
         width: of the LR image.
         tiling: how to cut.
         at_once: how many tiles run side by side.
-        in_use: shapes that are compiled already.
+        shared: `shared_shapes` of images of which this is one.
+        in_use: shapes that are compiled already, for an image that nobody announced.
 
     Raises:
         ValueError: if the quarter recursion cannot end because the shave is too large.
@@ -70,11 +77,31 @@ def tile_shape(
             depth = _quarter_depth(height, width, tiling)
             rows, columns = (_quarters(n, 1, depth, tiling.shave_size)[0][1] for n in (height, width))
             return rows, columns
-        case UniformTiles(size):
-            return min(size, height), min(size, width)
-        case FittedTiles(_, area):
+        case UniformTiles() | FittedTiles():
             overlap = _overlap_of(tiling)
-            return fit_tiles(height, width, overlap=overlap, area=area, at_once=at_once, in_use=in_use)
+            best = best_shape(height, width, shared, overlap=overlap, at_once=at_once) if shared else None
+            if best is not None:
+                return best
+            if isinstance(tiling, UniformTiles):
+                return min(tiling.size, height), min(tiling.size, width)
+            return fit_tiles(height, width, overlap=overlap, area=tiling.area, at_once=at_once, in_use=in_use)
+
+
+def shared_shapes(sizes: Collection[Shape], tiling: Tiling, *, at_once: int = 1) -> list[Shape]:
+    """Returns the shapes of tiles that suit images of several sizes, at most three where these suffice.
+
+    Args:
+        sizes: heights and widths of LR images.
+        tiling: how to cut; those that leave no choice share nothing.
+        at_once: how many tiles run side by side.
+    """
+    match tiling:
+        case UniformTiles(size, overlap):
+            return fit_shapes(sizes, overlap=overlap, area=size**2, at_once=at_once, side=size)
+        case FittedTiles(_, area):
+            return fit_shapes(sizes, overlap=_overlap_of(tiling), area=area, at_once=at_once)
+        case _:
+            return []
 
 
 def make_plan(height: int, width: int, *, scale: int, tiling: Tiling, shape: Shape | None = None) -> TilePlan:

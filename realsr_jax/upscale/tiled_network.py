@@ -1,7 +1,7 @@
 """A network and the tilings through which it sees images."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import jax
@@ -9,8 +9,9 @@ import jax
 from realsr_jax.models.precision import Precision
 from realsr_jax.upscale.assembly import Layer
 from realsr_jax.upscale.feeders import Feeders
+from realsr_jax.upscale.tile_fitting import Shape
 from realsr_jax.upscale.tile_network import TileNetwork
-from realsr_jax.upscale.tile_plans import make_plan, tile_shape
+from realsr_jax.upscale.tile_plans import make_plan, shared_shapes, tile_shape
 from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
 
 _SMALLEST_TILE: Final = 64
@@ -61,6 +62,20 @@ class TiledNetwork:
             for tiling in tilings
         )
         self._turns = not self.tiles.self_ensemble
+        self.prepare(())
+
+    def prepare(self, sizes: Iterable[Shape]) -> None:
+        """Lets images of these heights and widths share tile shapes, in place of those that shared before."""
+        self._sizes = frozenset(sizes)
+        self._shapes: dict[tuple[Tiling, int, int], list[Shape]] = {}
+
+    def _shared(self, tiling: Tiling, turned: int, at_once: int) -> list[Shape]:
+        """Returns the shapes that images which are known ahead share, seen turned or not."""
+        key = tiling, turned, at_once
+        if key not in self._shapes:
+            sizes = {size[::-1] if turned else size for size in self._sizes}
+            self._shapes[key] = shared_shapes(sizes, tiling, at_once=at_once)
+        return self._shapes[key]
 
     def layers(self, image: tuple[Sequence[int], Any], plane: int, feeders: Feeders) -> list[Layer]:
         """Plans an image.
@@ -78,7 +93,14 @@ class TiledNetwork:
         for number, tiling in enumerate(self._tilings):
             turns = number % 4 if self._turns else 0
             height, width = size[::-1] if turns % 2 else size
-            shape = tile_shape(height, width, tiling, at_once=feeders.count, in_use=self.tiles.shapes)
+            shape = tile_shape(
+                height,
+                width,
+                tiling,
+                at_once=feeders.count,
+                shared=self._shared(tiling, turns % 2, feeders.count) if (*size,) in self._sizes else (),
+                in_use=self.tiles.shapes,
+            )
             batch_size = self.tiles.batch_size((*shape, channels), dtype, feeders)
             plan = make_plan(height, width, scale=self._scale, tiling=tiling, shape=shape)
             # All devices take part; and no batch is larger than the image gives.

@@ -8,7 +8,7 @@ memory depends on the tiles in work, not on the image.
 import gc
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -58,6 +58,20 @@ class ImageUpscaler:
         self._round_each = round_each
         self._lock = threading.Lock()
         self._n_remedies = 0
+
+    def prepare(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Tells what images will come, so that all are upscaled by the same few programs.
+
+        Up to three for each tiling then suffice, unless sizes are so different that none fits all; an image
+        that nobody announced may bring one of its own. Nothing is compiled here.
+
+        Args:
+            sizes: heights and widths of the images.
+        """
+        sizes = {(int(height), int(width)) for height, width in sizes}
+        with self._lock:
+            for network in self.networks:
+                network.prepare(sizes)
 
     def __call__(self, lr: np.ndarray, *, progress: OnProgress | None = None) -> np.ndarray:
         """Upscales an image.
