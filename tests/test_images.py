@@ -88,6 +88,12 @@ def read_bytes(tmp_path, data, name="photo"):
     return images.read_photo(path)
 
 
+def announced_size(tmp_path, data):
+    path = tmp_path / "announced"
+    path.write_bytes(data)
+    return images.photo_size(path)
+
+
 def saved(image, format, **options):
     file = io.BytesIO()
     image.save(file, format, **options)
@@ -106,6 +112,7 @@ def test_reads_what_pillow_writes(tmp_path, format, channels):
     options = {"lossless": True, "exact": True} if format == "WEBP" else {}
     photo = read_bytes(tmp_path, saved(pillow_image(samples), format, **options))
     assert photo.format == format
+    assert announced_size(tmp_path, (tmp_path / "photo").read_bytes()) == samples.shape[:2]
     assert photo.n_frames == 1
     assert photo.is_grey == (channels < 3 and format != "WEBP")
     assert photo.rgb.dtype == np.uint8
@@ -314,6 +321,14 @@ def turned(samples, orientation):
     }[orientation]
 
 
+@pytest.mark.parametrize(
+    "data", [b"", b"P6 2 2 255 ", b"\x89PNG\r\n\x1a\n", b"II*\x00\x08\x00", b"\xff\xd8\xff\xe0"]
+)
+def test_size_that_cannot_be_told(tmp_path, data):
+    with pytest.raises(images.ImageError):
+        announced_size(tmp_path, data)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_once(tmp_path, orientation):
     exif = Image.Exif()
@@ -331,9 +346,11 @@ def test_orientation_is_applied_once(tmp_path, orientation):
         (deep, deep_png[:-12] + png_chunk(b"eXIf", block) + deep_png[-12:]),
         (deep, tiff_bytes(deep, tags={274: orientation})),
     ]
-    for stored, data in files:
+    for number, (stored, data) in enumerate(files):
         photo = read_bytes(tmp_path, data)
         np.testing.assert_array_equal(photo.rgb, turned(stored, orientation))
+        if number != 5:  # its orientation stands behind the pixels
+            assert announced_size(tmp_path, data) == photo.rgb.shape[:2]
         target = "PNG" if photo.format == "WEBP" else photo.format
         images.write_photo(dataclasses.replace(photo, format=target), tmp_path / "out")
         with Image.open(tmp_path / "out") as out:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from realsr_jax.upscale.tile_plans import make_plan, tile_shape
+from realsr_jax.upscale.tile_plans import make_plan, shared_shapes, tile_shape
 from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage
 
 
@@ -143,6 +143,62 @@ def test_compiled_shapes_are_used_again():
     three = {first, (256, 256), (88, 96)}
     assert tile_shape(100, 100, tiling, in_use=three) == (88, 96)
     assert tile_shape(80, 100, tiling, in_use=three) == (80, 100)
+
+
+def pixels_of(size, shape, overlap):
+    """How many pixels tiles of a shape compute, counted by laying them; None if one is too large."""
+    tiles = 1
+    for length, side in zip(size, shape, strict=True):
+        if side > length:
+            return None
+        end, along = side, 1
+        while end < length:
+            end += side - overlap
+            along += 1
+        tiles *= along
+    return tiles * shape[0] * shape[1]
+
+
+@pytest.mark.parametrize(("low", "high", "waste"), [(300, 1500, 1.35), (1500, 4000, 1.25)])
+def test_a_folder_of_photos_shares_three_shapes(low, high, waste):
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        sizes = [(int(h), int(w)) for h, w in rng.integers(low, high, (20, 2))]
+        shapes = shared_shapes(sizes, FittedTiles(16))
+        assert len(shapes) == 3
+        assert shapes == shared_shapes(sizes[::-1], FittedTiles(16))
+        computed = 0
+        for h, w in sizes:
+            shape = tile_shape(h, w, FittedTiles(16), shared=shapes)
+            costs = [pixels_of((h, w), each, 16) for each in shapes]
+            assert pixels_of((h, w), shape, 16) == min(cost for cost in costs if cost is not None)
+            computed += pixels_of((h, w), shape, 16)
+        assert computed <= waste * sum(h * w for h, w in sizes)
+
+
+def test_images_that_share_have_their_own_shapes_where_these_are_few():
+    sizes = [(300, 451), (600, 800), (1080, 1920)]
+    own = {tile_shape(h, w, FittedTiles(16), at_once=2) for h, w in sizes}
+    assert set(shared_shapes(sizes, FittedTiles(16), at_once=2)) == own
+
+
+def test_small_images_share_shapes_no_larger_than_themselves():
+    sizes = [(20 + 3 * i, 90 - 2 * i) for i in range(20)]
+    for tiling in (UniformTiles(32, 8), UniformTiles(512, 16), FittedTiles(8)):
+        shapes = shared_shapes(sizes, tiling)
+        assert len(shapes) <= 3
+        for h, w in sizes:
+            shape = tile_shape(h, w, tiling, shared=shapes)
+            assert shape in shapes
+            assert shape[0] <= h and shape[1] <= w
+
+
+def test_images_that_fit_no_shared_shape_have_one_of_their_own():
+    sizes = [(9, 300 + i) for i in range(20)] + [(300 + i, 9) for i in range(20)] + [(200, 200)]
+    shapes = shared_shapes(sizes, FittedTiles(16))
+    for h, w in sizes:
+        shape = tile_shape(h, w, FittedTiles(16), shared=shapes)
+        assert shape[0] <= h and shape[1] <= w
 
 
 def test_no_more_tiles_than_needed():

@@ -73,7 +73,7 @@ class TiledNetwork:
         """Returns the shapes that images which are known ahead share, seen turned or not."""
         key = tiling, turned, at_once
         if key not in self._shapes:
-            sizes = {size[::-1] if turned else size for size in self._sizes}
+            sizes = {(w, h) if turned else (h, w) for h, w in self._sizes}
             self._shapes[key] = shared_shapes(sizes, tiling, at_once=at_once)
         return self._shapes[key]
 
