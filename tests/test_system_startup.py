@@ -11,6 +11,7 @@ from PIL import Image
 import realsr_jax
 from realsr_jax.cli import upscale
 from realsr_jax.system import processes
+from realsr_jax.system.memory import available_memory
 
 # Upscaling has no use for these, and each takes a good part of a second.
 VAIN = (
@@ -152,6 +153,52 @@ def test_limits_of_containers(tmp_path, files, limit):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert processes.cgroup_limit(tmp_path) == limit
+
+
+def memory_group(folder, limit, used, cache=0, version=2):
+    names = (
+        ("memory.max", "memory.current")
+        if version == 2
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    )
+    values = {
+        names[0]: f"{limit}\n",
+        names[1]: f"{used}\n",
+        "memory.stat": f"anon 5\ninactive_file {cache}\n",
+    }
+    return {f"sys/fs/cgroup/{folder}{name}": text for name, text in values.items()}
+
+
+MEMINFO = {"proc/meminfo": "MemTotal:  900 kB\nMemFree:  100 kB\nMemAvailable:  500 kB\n"}
+SERVICE = MEMINFO | {"proc/self/cgroup": "0::/a.slice/b.service\n"}
+V1_MEMORY = MEMINFO | {"proc/self/cgroup": "4:memory:/docker/abc\n2:cpu:/docker/abc\n"}
+FREE = {
+    "the machine's": (MEMINFO, 500 << 10),
+    "a container's": (MEMINFO | NAMESPACE | memory_group("", 200 << 10, 150 << 10), 50 << 10),
+    "with the cache": (MEMINFO | NAMESPACE | memory_group("", 200 << 10, 150 << 10, 70 << 10), 120 << 10),
+    "no limit": (MEMINFO | NAMESPACE | memory_group("", "max", 150 << 10), 500 << 10),
+    "a service's": (SERVICE | memory_group("a.slice/b.service/", 200 << 10, 10 << 10), 190 << 10),
+    "the group's around it": (
+        SERVICE
+        | memory_group("a.slice/b.service/", 200 << 10, 10 << 10)
+        | memory_group("a.slice/", 300 << 10, 230 << 10),
+        70 << 10,
+    ),
+    "version 1": (V1_MEMORY | memory_group("memory/docker/abc/", 90 << 10, 50 << 10, version=1), 40 << 10),
+    "version 1, in a container": (
+        V1_MEMORY | memory_group("memory/", 90 << 10, 60 << 10, version=1),
+        30 << 10,
+    ),
+    "more in use than granted": (MEMINFO | NAMESPACE | memory_group("", 100 << 10, 150 << 10), 0),
+}
+
+
+@pytest.mark.parametrize(("files", "free"), FREE.values(), ids=FREE.keys())
+def test_memory_that_is_free(tmp_path, files, free):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert available_memory(tmp_path) == free
 
 
 @pytest.mark.parametrize(("limit", "cores"), [(None, 4), (8.0, 4), (4.0, 4), (2.5, 3), (0.1, 1)])

@@ -4,6 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from realsr_jax.system.processes import control_groups
+
 
 def available_memory(root: Path = Path("/")) -> int:
     """Returns the bytes that this process may still take, by the machine and its container's limit.
@@ -15,14 +17,11 @@ def available_memory(root: Path = Path("/")) -> int:
     with contextlib.suppress(OSError, ValueError):
         lines = (root / "proc/meminfo").read_text().splitlines()
         free = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")] or free
-    groups = root / "sys/fs/cgroup"
-    for limit, used, stat in (
-        ("memory.max", "memory.current", "memory.stat"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-    ):
+    files = {2: ("memory.max", "memory.current"), 1: ("memory.limit_in_bytes", "memory.usage_in_bytes")}
+    for group, version in control_groups("memory", root):
         with contextlib.suppress(OSError, ValueError):  # no such file; "max"
-            left = int((groups / limit).read_text()) - int((groups / used).read_text())
+            limit, used = (int((group / file).read_text()) for file in files[version])
             # Pages of files are given back when they are needed.
-            stats = dict(line.split() for line in (groups / stat).read_text().splitlines())
-            free.append(left + int(stats.get("inactive_file", 0)))
+            stats = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            free.append(limit - used + int(stats.get("inactive_file", 0)))
     return max(min(free), 0)

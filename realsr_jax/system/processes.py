@@ -1,6 +1,5 @@
 """Cores, threads and worker processes."""
 
-import contextlib
 import math
 import multiprocessing
 import os
@@ -34,21 +33,34 @@ def cgroup_limit(root: Path = Path("/")) -> float | None:
     Returns:
         The time in cores, such as 1.5; None where there is no limit.
     """
-    limits: list[float] = []
-    with contextlib.suppress(OSError):  # not on Linux
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                folder, files = root / "sys/fs/cgroup", ("cpu.max",)
-            elif "cpu" in controllers.split(","):  # version 1
-                folder, files = root / "sys/fs/cgroup/cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-            else:
-                continue
-            # The groups around one limit it too. A container may know its group by the host's path and see it
-            # in the place of the topmost.
-            group = Path(path.lstrip("/"))
-            limits += filter(None, (_quota(folder / place, files) for place in (group, *group.parents)))
-    return min(limits, default=None)
+    files = {2: ("cpu.max",), 1: ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
+    quotas = (_quota(group, files[version]) for group, version in control_groups("cpu", root))
+    return min(filter(None, quotas), default=None)
+
+
+def control_groups(controller: str, root: Path = Path("/")) -> Iterator[tuple[Path, int]]:
+    """Yields the folders of this process's control groups that may limit it, with their version, 1 or 2.
+
+    Args:
+        controller: "cpu" or "memory".
+        root: the folder that ``proc`` and ``sys`` stand in.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not on Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            folder, version = root / "sys/fs/cgroup", 2
+        elif controller in controllers.split(","):
+            folder, version = root / "sys/fs/cgroup" / controller, 1
+        else:
+            continue
+        # The groups around one limit it too. A container may know its group by the host's path and see it in
+        # the place of the topmost.
+        group = Path(path.lstrip("/"))
+        yield from ((folder / place, version) for place in (group, *group.parents))
 
 
 def _quota(folder: Path, files: Sequence[str]) -> float | None:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from realsr_jax import images, ops
 from realsr_jax.images.photo import ImageError, Photo, check_writable, make_result, result_dtype
+from realsr_jax.models.precision import Precision
 from realsr_jax.upscale.assembly import OnProgress
-from realsr_jax.upscale.canvas import round_to
 from realsr_jax.upscale.inference_config import InferenceConfig, bicubic_scale
+from realsr_jax.upscale.tiled_network import TiledNetwork
+from realsr_jax.upscale.tilings import UniformTiles
 from realsr_jax.upscale.upscaler import BicubicUpscaler, ImageUpscaler, ModelEnsemble, Upscaler
 from realsr_jax.weights import load_weights
 
@@ -63,6 +64,10 @@ def load_inference(
     sizes = _sizes(photos)
     for each in (upscaler, interpolator(upscaler.scale)):
         each.prepare(sizes)
+    if config.guided_filter:
+        scale = upscaler.scale
+        smoother = _smoother(config.guided_radius, config.guided_eps)
+        smoother.prepare((height * scale, width * scale) for height, width in sizes)
     return upscaler
 
 
@@ -145,20 +150,17 @@ def smooth(
     Returns:
         [h, w, channels], rounded to the whole range of `dtype`.
     """
-    height, width = image.shape[:2]
-    reach = 2 * radius
-    rows, columns = (np.pad(np.arange(n), (reach, reach + _TILE), mode="symmetric") for n in (height, width))
-    result = np.empty((height, width, channels), dtype)
-    for top in range(0, height, _TILE):  # tiles of one size: compiled once
-        for left in range(0, width, _TILE):
-            seen = np.ix_(rows[top : top + _TILE + 2 * reach], columns[left : left + _TILE + 2 * reach])
-            tile = _guided(image[seen], np.dtype(dtype), channels=channels, radius=radius, eps=eps)
-            target = result[top : top + _TILE, left : left + _TILE]
-            target[...] = np.asarray(tile)[reach:, reach:][: target.shape[0], : target.shape[1]]
-    return result
+    return _smoother(radius, eps).upscale(image, dtype, channels=channels)
 
 
-@functools.partial(jax.jit, static_argnames=("dtype", "channels", "radius", "eps"))
-def _guided(tile: jax.Array, dtype: Any, *, channels: int, radius: int, eps: float) -> jax.Array:
-    tile = tile.astype(jnp.float32) / (np.iinfo(tile.dtype).max // 255)
-    return round_to(ops.guided_filter(tile, tile, radius=radius, eps=eps), dtype, channels=channels)
+@functools.cache
+def _smoother(radius: int, eps: float) -> ImageUpscaler:
+    """Returns what smooths images of any size: neighbouring tiles see as much as a pixel depends on."""
+
+    def network(_: Any, tiles: jax.Array) -> jax.Array:
+        return jax.vmap(lambda tile: ops.guided_filter(tile, tile, radius=radius, eps=eps))(tiles)
+
+    overlap = 4 * radius
+    tiling = UniformTiles(max(_TILE, 2 * overlap), overlap, blended=False)
+    tiled = TiledNetwork(network, (), scale=1, tilings=[tiling], precision=Precision("float32"))
+    return ImageUpscaler([tiled], scale=1)
