@@ -270,8 +270,9 @@ class Camera:
             drawn.append(text)
             return image
 
-        image = step(hr.astype(np.float32), self.gain)
-        hr = degradations.to_uint8(image)
+        brightened = step(hr, self.gain)
+        if brightened is not hr:
+            hr = degradations.to_uint8(brightened)
         image = step(hr.astype(np.float32), self.blur, 1)
         image = step(image, self.early_jpeg)
         image, kind = self.reduction.apply(image, random, scale)

@@ -120,21 +120,27 @@ class TrainingPairs:
         if place.camera is not None:
             if random is None:
                 random = np.random.default_rng(place.index)
-            parts = rows, columns
-            around = [np.arange(part.start - MARGIN, part.stop + MARGIN) for part in parts]
-            # Margins that reach out of the image repeat its border.
-            hr_rows, hr_columns = (
-                np.clip(np.arange(lines[0] * scale, (lines[-1] + 1) * scale), 0, side - 1)
-                for lines, side in zip(around, hr.shape, strict=False)
-            )
-            degraded = place.camera.degrade(hr[hr_rows[:, None], hr_columns], random, scale)
+            degraded = place.camera.degrade(_with_margin(hr, rows, columns, scale), random, scale)
             if degraded is not None:
-                inner = tuple(slice(MARGIN, -MARGIN) for _ in parts)
-                hr_inner = tuple(slice(MARGIN * scale, -MARGIN * scale) for _ in parts)
-                return (degraded[0][inner].copy(), degraded[1][hr_inner].copy()), degraded[2]
+                lr, hr = (
+                    image[side:-side, side:-side].copy()
+                    for image, side in zip(degraded[:2], (MARGIN, MARGIN * scale), strict=True)
+                )
+                return (lr, hr), degraded[2]
         hr_rows, hr_columns = (slice(s.start * scale, s.stop * scale) for s in (rows, columns))
         words = "" if place.camera is None else "clean"
         return (lr[rows, columns].copy(), hr[hr_rows, hr_columns].copy()), words
+
+
+def _with_margin(hr: np.ndarray, rows: slice, columns: slice, scale: int) -> np.ndarray:
+    """Cuts a part, given in LR pixels, and a margin, which repeats the border outside the image."""
+    inside, outside = [], []
+    for part, side in zip((rows, columns), hr.shape, strict=False):
+        start, stop = (part.start - MARGIN) * scale, (part.stop + MARGIN) * scale
+        inside.append(slice(max(start, 0), min(stop, side)))
+        outside.append((max(-start, 0), max(stop - side, 0)))
+    image = hr[tuple(inside)]
+    return np.pad(image, (*outside, (0, 0)), mode="edge") if np.any(outside) else image
 
 
 def open_pairs(
