@@ -35,7 +35,7 @@ _NO_CONFIG: Final = "--config is missing: name a bundled configuration, such as 
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(TrainConfig))
 
-_IN_FLAGS: Final = (int, float, str, bool, tuple[int, ...])
+_IN_FLAGS: Final = (int, float, str, bool, tuple[int, ...], tuple[int, int], tuple[float, float])
 """Types of the fields that a flag can override."""
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from realsr_jax.data import degradations
-from realsr_jax.data.degradations import JPEG_PERIOD, REDUCTION_KINDS, SUBSAMPLINGS
+from realsr_jax.data.degradations import JPEG_PERIOD, REDUCTION_KINDS
+from realsr_jax.images.jpeg import SUBSAMPLINGS
 from realsr_jax.system.errors import require
 
 MARGIN = JPEG_PERIOD
 """LR pixels around a patch that are degraded with it and cut off, so that its borders are like its inside."""
 
-Range = tuple[float, ...]
+Range = tuple[float, float]
 
 
 @dataclasses.dataclass
@@ -190,7 +191,7 @@ class Jpeg:
     """
 
     share: float = 0.7
-    quality: tuple[int, ...] = (30, 100)
+    quality: tuple[int, int] = (30, 100)
     full_colour: float = 0.3
 
     def validate(self) -> None:
@@ -242,7 +243,7 @@ class Camera:
         """Raises ValueError, with the reason, if the fields cannot be."""
         _require_shares(self, "clean", "second_round")
         for part in dataclasses.fields(self):
-            if dataclasses.is_dataclass(value := getattr(self, part.name)):
+            if not isinstance(value := getattr(self, part.name), float | int):
                 value.validate()
 
     def degrade(

@@ -9,18 +9,16 @@ Source: K. Zhang et al., "Designing a Practical Degradation Model for Deep Blind
 """
 
 import functools
-import io
 import math
 from typing import Final, Literal
 
 import numpy as np
-from PIL import Image
+
+from realsr_jax.images.jpeg import through_jpeg
 
 ReductionKind = Literal["bicubic", "area", "lanczos", "point"]
 
 REDUCTION_KINDS: Final[tuple[ReductionKind, ...]] = ("bicubic", "area", "lanczos", "point")
-
-SUBSAMPLINGS: Final = ("4:4:4", "4:2:2", "4:2:0")
 
 JPEG_PERIOD: Final = 16
 """Pixels after which the grid of blocks repeats, at any subsampling."""
@@ -64,10 +62,10 @@ def blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """
     columns, strengths, rows = np.linalg.svd(kernel)
     columns = columns * strengths
-    for rank in range(1, len(kernel) + 1):
+    rank, kept = 1, columns[:, :1] @ rows[:1]
+    while np.abs(kernel - kept).sum() > _LEFT_OUT:
+        rank += 1
         kept = columns[:, :rank] @ rows[:rank]
-        if np.abs(kernel - kept).sum() <= _LEFT_OUT:
-            break
     columns = columns / kept.sum()
     parts = [filter_axis(filter_axis(image, columns[:, i], axis=0), rows[i], axis=1) for i in range(rank)]
     return functools.reduce(np.add, parts)
@@ -223,19 +221,15 @@ def compress(image: np.ndarray, *, quality: int, subsampling: str, phase: tuple[
     Args:
         image: float32 [h, w, 3].
         quality: of libjpeg, 1 to 100.
-        subsampling: of the colour, one of `SUBSAMPLINGS`.
+        subsampling: of the colour, one of `jpeg.SUBSAMPLINGS`.
         phase: row and column at which the grid of blocks starts; what is before stays uncompressed.
 
     Returns:
         float32 [h, w, 3] of whole numbers, 0..255.
     """
     rounded = to_uint8(image)
-    top, left = phase
-    file = io.BytesIO()
-    encoded = Image.fromarray(np.ascontiguousarray(rounded[top:, left:]))
-    encoded.save(file, "JPEG", quality=quality, subsampling=subsampling)
-    with Image.open(file) as decoded:
-        rounded[top:, left:] = np.asarray(decoded)
+    inside = rounded[phase[0] :, phase[1] :]
+    inside[:] = through_jpeg(inside, quality=quality, subsampling=subsampling)
     return rounded.astype(np.float32)
 
 
