@@ -180,11 +180,12 @@ def _show(config: TrainConfig) -> int:
 
 
 def _show_batch(config: TrainConfig, folder: Path) -> int:
+    from realsr_jax.data.show_batch import write_batch
     from realsr_jax.train.loop import open_training_pairs
-    from realsr_jax.train.show_batch import write_batch
 
     pairs = open_training_pairs(config, config.train, say, patch_size=config.patch_size)
-    say(f"{write_batch(config, pairs, folder)} patches of the first step in {folder}")
+    options = {name: getattr(config, name) for name in ("patch_size", "batch_size", "seed", "augment")}
+    say(f"{write_batch(pairs, folder, **options)} patches of the first step in {folder}")
     return 0
 
 

@@ -9,19 +9,23 @@ from realsr_jax.data.batches import batch_names, make_told_sample
 from realsr_jax.data.training_pairs import TrainingPairs
 from realsr_jax.images import Metadata, Photo, write_photo
 from realsr_jax.images.captions import with_caption
-from realsr_jax.train.train_config import TrainConfig
 
 _SIDE: Final = 288  # pixels that a patch is enlarged to, at least
 
 
-def write_batch(config: TrainConfig, pairs: TrainingPairs, folder: Path) -> int:
+def write_batch(
+    pairs: TrainingPairs, folder: Path, *, patch_size: int, batch_size: int, seed: int, augment: bool
+) -> int:
     """Writes the samples of a run's first step: LR, enlarged without smoothing, HR beside it.
 
     Args:
-        config: the run.
-        pairs: its training pairs.
+        pairs: the run's training pairs.
         folder: where the pictures go, ``000.png`` and so on; is made. Under each picture stand the image
             that it is from and what was drawn to degrade it.
+        patch_size: side of a patch in HR pixels.
+        batch_size: patches per step, over all processes.
+        seed: of the run.
+        augment: whether it flips and transposes patches.
 
     Returns:
         How many pictures there are.
@@ -30,12 +34,10 @@ def write_batch(config: TrainConfig, pairs: TrainingPairs, folder: Path) -> int:
         ImageError: if one cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = batch_names(pairs, 0, batch_size=config.batch_size, seed=config.seed)
+    names = batch_names(pairs, 0, batch_size=batch_size, seed=seed)
     for number, name in enumerate(names):
-        sample, words = make_told_sample(
-            pairs, number, patch_size=config.patch_size, seed=config.seed, augment=config.augment
-        )
-        factor = max(-(-_SIDE // config.patch_size), 1)
+        sample, words = make_told_sample(pairs, number, patch_size=patch_size, seed=seed, augment=augment)
+        factor = max(-(-_SIDE // patch_size), 1)
         lr, hr = (
             sample[side].repeat(times, axis=0).repeat(times, axis=1)
             for side, times in (("lr", factor * pairs.scale), ("hr", factor))
