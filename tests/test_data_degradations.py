@@ -317,6 +317,8 @@ def test_a_sample_depends_on_seed_and_number_only(folder):
         batches = make_batches(pairs, batch_size=4, n_steps=3, read_threads=threads, **options)
         np.testing.assert_array_equal(np.concatenate([batch["lr"] for batch in batches]), samples)
     assert (make_sample(pairs, 7, patch_size=16, seed=4)["lr"] != samples[7]).any()
+    drawn = {make_told_sample(pairs, number, **options)[1] for number in range(40)} - {"clean"}
+    assert len(drawn) > 15  # of three images
 
 
 def test_crops_and_clean_samples_are_those_of_the_plain_source(folder):
@@ -339,6 +341,8 @@ def test_a_crop_is_degraded_with_what_is_around_it(folder):
     )
     pairs = _open(folder, Degraded(str(folder / "a"), camera=still))
     whole = pairs[0]
+    blurred = degradations.blur(whole.hr.astype(np.float32), degradations.gaussian_kernel(2, 2, 0))
+    np.testing.assert_allclose(whole.lr, degradations.reduce(blurred, 2, "bicubic"), atol=1.5)
     lr, hr = pairs.crop(0, slice(2, 10), slice(20, 32))
     assert np.abs(lr.astype(int) - whole.lr[2:10, 20:32]).max() <= 1
     np.testing.assert_array_equal(hr, whole.hr[4:20, 40:64])
