@@ -4,6 +4,7 @@ import json
 import os
 
 import golden
+import numpy as np
 import pytest
 
 from realsr_jax import images
@@ -242,3 +243,20 @@ def test_a_configuration_file_that_fails(capsys, tmp_path):
 def test_show_refuses_what_cannot_be(capsys):
     assert run("--config=oaddet_aim", "--show", "--config.batch_size=0") == 2
     assert "batch_size is 0, expected at least 1" in capsys.readouterr().err
+
+
+def test_a_batch_can_be_looked_at(tmp_path, capsys):
+    config = CONFIG.replace("HrFolder(", "Mixed((Degraded(", 1).replace('"photos")', '"photos"), 1))', 1)
+    config = config.replace("import HrFolder", "import Degraded, HrFolder, Mixed")
+    (tmp_path / "run.py").write_text(config)
+    camera = "--config.train[0].parts[0].source.camera"
+    assert run(RUN, "--show_batch=shown", f"{camera}.clean=0", f"{camera}.noise.sigma=5,5") == 0
+    assert "4 patches of the first step in shown" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "shown").iterdir()) == [f"00{i}.png" for i in range(4)]
+    picture = images.read_photo(tmp_path / "shown" / "000.png").rgb_8_bit()
+    assert picture.shape[1] == 576 and picture.shape[0] > 288
+    assert (picture[288:] == 255).mean() > 0.5 and (picture[288:] == 0).any()
+    lr, hr = picture[:288, :288], picture[:288, 288:]
+    np.testing.assert_array_equal(lr[::36, ::36], lr[35::36, 35::36])  # pixels of 2 x 18
+    np.testing.assert_array_equal(hr[::18, ::18], hr[17::18, 17::18])
+    assert not (tmp_path / "w").exists()

@@ -35,7 +35,7 @@ _NO_CONFIG: Final = "--config is missing: name a bundled configuration, such as 
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(TrainConfig))
 
-_IN_FLAGS: Final = (int, float, str, bool, tuple[int, ...])
+_IN_FLAGS: Final = (int, float, str, bool, tuple[int, ...], tuple[int, int], tuple[float, float])
 """Types of the fields that a flag can override."""
 
 
@@ -50,6 +50,12 @@ def _define_flags(table: command.FlagTable) -> None:
     )
     table.switch(
         "show", "print the configuration, with its overrides, and the steps of the whole run, and stop"
+    )
+    table.text(
+        "show_batch",
+        "DIR",
+        "write the patches of the first step, LR enlarged beside HR, with what was drawn to degrade each "
+        "under it, into DIR, and stop",
     )
     table.text(
         "profile", "DIR", "write a profile of five steps, the fourth on, for TensorBoard or xprof, into DIR"
@@ -148,6 +154,8 @@ def _main(values: flags.FlagValues, argv: Sequence[str]) -> int:
         raise UsageError(str(error)) from error
     if values.show:
         return _show(config)
+    if folder := command.output_folder(values, "show_batch"):
+        return _show_batch(config, folder)
     command.required(values, workdir="name a directory for the run")
     workdir, profile = (command.output_folder(values, name) for name in ("workdir", "profile"))
     told = [without_folders(arg) for arg in argv[1:] if re.match(r"--?(no)?(config\b|workdir)", arg)]
@@ -168,6 +176,16 @@ def _show(config: TrainConfig) -> int:
     steps = config.expected_steps()
     say(json.dumps(describe(config), indent=2))
     say(f"steps: {'unknown until the data are there' if steps is None else steps}")
+    return 0
+
+
+def _show_batch(config: TrainConfig, folder: Path) -> int:
+    from realsr_jax.data.show_batch import write_batch
+    from realsr_jax.train.loop import open_training_pairs
+
+    pairs = open_training_pairs(config, config.train, say, patch_size=config.patch_size)
+    options = {name: getattr(config, name) for name in ("patch_size", "batch_size", "seed", "augment")}
+    say(f"{write_batch(pairs, folder, **options)} patches of the first step in {folder}")
     return 0
 
 

@@ -12,7 +12,8 @@ from absl import flags
 from realsr_jax.data.training_pairs import TrainingPairs
 from realsr_jax.system.processes import start_worker
 
-_ORDER, _CROP = 0, 1  # streams of random numbers
+_ORDER, _CROP, _DEGRADATION, _PORTION = range(4)  # streams of random numbers
+_ROUND: Final = 1000  # samples within which every portion has its share, but for one sample
 _BATCHES_AHEAD: Final = 4
 _ENDLESS: Final = 2**62  # Grain's workers leak shared memory when they come to the end of their data.
 
@@ -125,11 +126,20 @@ def make_sample(
 
     Source: the published code's ``common.get_patch`` and ``common.augment``.
     """
-    index = _image_index(len(pairs), number, seed)
+    return make_told_sample(pairs, number, patch_size=patch_size, seed=seed, augment=augment)[0]
+
+
+def make_told_sample(
+    pairs: TrainingPairs, number: int, *, patch_size: int, seed: int, augment: bool = True
+) -> tuple[dict[str, np.ndarray], str]:
+    """Returns what `make_sample` does, and in words how LR was degraded, where it was."""
+    index = _image_index(pairs, number, seed)
     side = patch_size // pairs.scale
     random = _random(seed, _CROP, number)
     top, left = random.integers(pairs.sizes[index] - side + 1).tolist()
-    patches = pairs.crop(index, slice(top, top + side), slice(left, left + side))
+    patches, words = pairs.crop_and_tell(
+        index, slice(top, top + side), slice(left, left + side), _random(seed, _DEGRADATION, number)
+    )
     left_right, up_down, transposed = random.integers(2, size=3).tolist() if augment else (0, 0, 0)
     if left_right:
         patches = [patch[:, ::-1] for patch in patches]
@@ -137,7 +147,7 @@ def make_sample(
         patches = [patch[::-1] for patch in patches]
     if transposed:
         patches = [patch.swapaxes(0, 1) for patch in patches]
-    return dict(zip(("lr", "hr"), patches, strict=True))
+    return dict(zip(("lr", "hr"), patches, strict=True)), words
 
 
 def batch_names(pairs: TrainingPairs, step: int, *, batch_size: int, seed: int) -> list[str]:
@@ -150,7 +160,7 @@ def batch_names(pairs: TrainingPairs, step: int, *, batch_size: int, seed: int) 
         seed: that the batches were made with.
     """
     numbers = range(step * batch_size, (step + 1) * batch_size)
-    return [pairs.names[_image_index(len(pairs), number, seed)] for number in numbers]
+    return [pairs.names[_image_index(pairs, number, seed)] for number in numbers]
 
 
 def _sample_number(place: int, *, share: int, process: int, n_processes: int) -> int:
@@ -159,10 +169,35 @@ def _sample_number(place: int, *, share: int, process: int, n_processes: int) ->
     return (step * n_processes + process) * share + within
 
 
-def _image_index(n_images: int, number: int, seed: int) -> int:
-    """Which image a sample comes from; each comes once in an epoch."""
-    epoch, place = divmod(number, n_images)
-    return int(_order(n_images, epoch, seed)[place])
+def _image_index(pairs: TrainingPairs, number: int, seed: int) -> int:
+    """Which image a sample comes from; each comes once in an epoch of its portion."""
+    portion = pairs.portions[0]
+    if len(pairs.portions) > 1:
+        chosen, number = _place_in_portion(tuple(part.share for part in pairs.portions), number, seed)
+        portion = pairs.portions[chosen]
+    epoch, place = divmod(number, portion.count)
+    return portion.start + int(_order(portion.count, epoch, seed)[place])
+
+
+def _place_in_portion(shares: tuple[float, ...], number: int, seed: int) -> tuple[int, int]:
+    """Which portion a sample comes from, and how many samples came from it before."""
+    round_number, place = divmod(number, _ROUND)
+    chosen, before = _portions_of_round(shares, round_number, seed)
+    portion = int(chosen[place])
+    return portion, int(before[portion] + np.count_nonzero(chosen[:place] == portion))
+
+
+@functools.lru_cache(maxsize=8)
+def _portions_of_round(shares: tuple[float, ...], number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The portions of a round's samples, and how many samples each gave in earlier rounds."""
+    bounds = np.append(0, np.cumsum(shares) / np.sum(shares))
+    bounds[-1] = 1
+    before, after = (
+        np.diff(np.floor(count * _ROUND * bounds).astype(np.int64)) for count in (number, number + 1)
+    )
+    return _random(seed, _PORTION, number).permutation(
+        np.repeat(np.arange(len(shares)), after - before)
+    ), before
 
 
 @functools.lru_cache(maxsize=8)

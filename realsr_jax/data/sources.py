@@ -5,12 +5,14 @@ that ``--config.field=value`` reaches every field.
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Final
 
 from realsr_jax.data import pair_reading
+from realsr_jax.data.camera import Camera
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.matching import find_keyed, match_pairs, read_clean_list
 from realsr_jax.data.pair_reading import PairImages, UnreadPair, unread_pair
@@ -53,6 +55,10 @@ class Source:
             DataError: if there is no such data set.
         """
         raise NotImplementedError
+
+    def degradation(self) -> Camera | None:
+        """Returns how LR is made anew for each sample, None where it is as listed."""
+        return None
 
     def published_count(self, scale: int) -> int | None:
         """Returns how many pairs the published data set has, None where nothing is published."""
@@ -130,6 +136,76 @@ class HrFolder(Source):
         return [
             unread_pair(pair_reading.read_hr, image.path, scale=scale, border=self.border) for image in images
         ], []
+
+
+@dataclasses.dataclass
+class Degraded(HrFolder):
+    """HR images only; LR images are made anew for each sample as cameras and websites make them.
+
+    What is drawn is a function of the run's seed and the sample's number; in validation, of the image's
+    place in the listing, so that each image is degraded once and for all. ``--show_batch`` shows it.
+
+    Attributes:
+        hr: see `HrFolder`, with which decoded images are shared.
+        border: likewise, of the clean samples.
+        camera: what happens to the images, how often and how strongly.
+    """
+
+    camera: Camera = dataclasses.field(default_factory=Camera)
+
+    def validate(self, scale: int) -> None:
+        """See `Source.validate`."""
+        super().validate(scale)
+        self.camera.validate()
+
+    def degradation(self) -> Camera | None:
+        """See `Source.degradation`."""
+        return self.camera
+
+
+@dataclasses.dataclass
+class Part:
+    """A source in a mixture.
+
+    Attributes:
+        source: where its pairs come from.
+        share: of the samples, relative to those of the other parts; more than 0.
+    """
+
+    source: Source
+    share: float
+
+
+@dataclasses.dataclass(init=False)
+class Mixed(Source):
+    """Several sources, of which each gives its share of the samples, however many images it has.
+
+    ``Mixed((source, share), ...)``. It must be a run's only source for training. In validation all images
+    of all sources count once.
+
+    Attributes:
+        parts: the sources and their shares.
+    """
+
+    parts: tuple[Part, ...]
+
+    def __init__(self, *parts: Part | tuple[Source, float]) -> None:
+        self.parts = tuple(part if isinstance(part, Part) else Part(*part) for part in parts)
+
+    def validate(self, scale: int) -> None:
+        """See `Source.validate`."""
+        require(len(self.parts) > 0, self, "parts", "at least one source with its share")
+        for part in self.parts:
+            require(0 < part.share < math.inf, part, "share", "more than 0")
+            require(not isinstance(part.source, Mixed), part, "source", "no mixture in a mixture")
+            part.source.validate(scale)
+
+    def list_pairs(self, scale: int) -> Listed:
+        """See `Source.list_pairs`."""
+        listed = [part.source.list_pairs(scale) for part in self.parts]
+        return [pair for pairs, _ in listed for pair in pairs], [
+            line for _, lines in listed for line in lines
+        ]
 
 
 @dataclasses.dataclass

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from realsr_jax.data.camera import MARGIN, Camera
 from realsr_jax.data.decoded_store import DecodedStore, open_store
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.pair_reading import PairImages, UndecodedPairs, UnreadPair, load_all
-from realsr_jax.data.sources import Source
+from realsr_jax.data.sources import Mixed, Part, Source
 from realsr_jax.system.files import cache_folder
 
 
@@ -28,8 +29,34 @@ class TrainingPair:
     hr: np.ndarray
 
 
-Place = tuple[DecodedStore | UndecodedPairs, int]
-"""A data set's images, and the index of a pair in them."""
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a pair is.
+
+    Attributes:
+        images: the data set's images.
+        index: of the pair in them.
+        camera: how LR is made of HR, None where it is as stored.
+    """
+
+    images: DecodedStore | UndecodedPairs
+    index: int
+    camera: Camera | None
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Pairs that follow one another and give a share of the samples.
+
+    Attributes:
+        start: index of the first.
+        count: how many.
+        share: of all samples, relative to those of the other portions.
+    """
+
+    start: int
+    count: int
+    share: float
 
 
 class TrainingPairs:
@@ -40,14 +67,23 @@ class TrainingPairs:
         names: of the pairs, in order; need not be unique.
         sizes: int64 [n, 2], height and width of the LR images.
         problems: a line for each file or pair that was left out.
+        portions: the pairs by their shares of the samples; one portion unless they come from a mixture.
     """
 
-    def __init__(self, scale: int, names: list[str], places: list[Place], problems: list[str]) -> None:
-        """Joins pairs; `places` says for each where its images are, and its index there."""
+    def __init__(
+        self,
+        scale: int,
+        names: list[str],
+        places: list[Place],
+        problems: list[str],
+        portions: Sequence[Portion] = (),
+    ) -> None:
+        """Joins pairs; `places` says for each where its images are."""
         self.scale = scale
         self.names = names
-        self.sizes = np.array([images.lr_sizes[index] for images, index in places])
+        self.sizes = np.array([place.images.lr_sizes[place.index] for place in places])
         self.problems = problems
+        self.portions = tuple(portions) or (Portion(0, len(names), 1.0),)
         self._places = places
 
     def __len__(self) -> int:
@@ -58,21 +94,53 @@ class TrainingPairs:
         height, width = map(int, self.sizes[index])
         return TrainingPair(self.names[index], *self.crop(index, slice(0, height), slice(0, width)))
 
-    def crop(self, index: int, rows: slice, columns: slice) -> PairImages:
+    def crop(
+        self, index: int, rows: slice, columns: slice, random: np.random.Generator | None = None
+    ) -> PairImages:
         """Reads a part of a pair.
 
         Args:
             index: of the pair, 0 to n - 1.
             rows: which rows of LR, from start to stop.
             columns: which columns of LR.
+            random: from which the degradation of a source that has one is drawn; None draws what belongs
+                to the image, always the same.
 
         Returns:
             LR [h, w, 3] and HR [h * scale, w * scale, 3], uint8 copies.
         """
-        images, place = self._places[index]
-        lr, hr = images.load(place)
-        hr_rows, hr_columns = (slice(s.start * self.scale, s.stop * self.scale) for s in (rows, columns))
-        return lr[rows, columns].copy(), hr[hr_rows, hr_columns].copy()
+        return self.crop_and_tell(index, rows, columns, random)[0]
+
+    def crop_and_tell(
+        self, index: int, rows: slice, columns: slice, random: np.random.Generator | None = None
+    ) -> tuple[PairImages, str]:
+        """Returns what `crop` does, and in words how LR was degraded."""
+        place, scale = self._places[index], self.scale
+        lr, hr = place.images.load(place.index)
+        if place.camera is not None:
+            if random is None:
+                random = np.random.default_rng(place.index)
+            degraded = place.camera.degrade(_with_margin(hr, rows, columns, scale), random, scale)
+            if degraded is not None:
+                lr, hr = (
+                    image[side:-side, side:-side].copy()
+                    for image, side in zip(degraded[:2], (MARGIN, MARGIN * scale), strict=True)
+                )
+                return (lr, hr), degraded[2]
+        hr_rows, hr_columns = (slice(s.start * scale, s.stop * scale) for s in (rows, columns))
+        words = "" if place.camera is None else "clean"
+        return (lr[rows, columns].copy(), hr[hr_rows, hr_columns].copy()), words
+
+
+def _with_margin(hr: np.ndarray, rows: slice, columns: slice, scale: int) -> np.ndarray:
+    """Cuts a part, given in LR pixels, and a margin, which repeats the border outside the image."""
+    inside, outside = [], []
+    for part, side in zip((rows, columns), hr.shape, strict=False):
+        start, stop = (part.start - MARGIN) * scale, (part.stop + MARGIN) * scale
+        inside.append(slice(max(start, 0), min(stop, side)))
+        outside.append((max(-start, 0), max(stop - side, 0)))
+    image = hr[tuple(inside)]
+    return np.pad(image, (*outside, (0, 0)), mode="edge") if np.any(outside) else image
 
 
 def open_pairs(
@@ -100,13 +168,19 @@ def open_pairs(
 
     Raises:
         DataError: if a data set is missing, if something cannot be used and `skip_bad` is not set, if no pair
-            is left, or if decoded images cannot be kept.
+            is left (of a part of a mixture), or if decoded images cannot be kept.
     """
-    listed = [source.list_pairs(scale) for source in sources]
+    parts = [
+        part
+        for source in sources
+        for part in (source.parts if isinstance(source, Mixed) else (Part(source, 1.0),))
+    ]
+    listed = [part.source.list_pairs(scale) for part in parts]
     total = sum(len(unread) for unread, _ in listed)
-    names, places, problems = [], [], []
+    names, places, problems, portions = [], [], [], []
     n_ready, is_any_small = 0, False
-    for unread, unmatched in listed:
+    for part, (unread, unmatched) in zip(parts, listed, strict=True):
+        camera, start = part.source.degradation(), len(names)
 
         def report(n_done: int, n_before: int = n_ready) -> None:
             progress(n_before + n_done, total)
@@ -123,7 +197,8 @@ def open_pairs(
                 )
             elif index not in images.problems:
                 names.append(name)
-                places.append((images, index))
+                places.append(Place(images, index, camera))
+        portions.append(Portion(start, len(names) - start, part.share))
     if problems and not skip_bad:
         raise DataError(
             f"{len(problems)} problem{'s' * (len(problems) > 1)} with the images; repair or remove them, "
@@ -133,7 +208,12 @@ def open_pairs(
         )
     if not names:
         raise DataError("no pair of images can be used:", problems)
-    return TrainingPairs(scale, names, places, sorted(problems))
+    if not any(isinstance(source, Mixed) for source in sources):
+        return TrainingPairs(scale, names, places, sorted(problems))
+    for part, portion in zip(parts, portions, strict=True):
+        if portion.count == 0:
+            raise DataError(f"{part.source}: no pair of this part of the mixture can be used:", problems)
+    return TrainingPairs(scale, names, places, sorted(problems), portions)
 
 
 def _open_images(

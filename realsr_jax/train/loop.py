@@ -109,14 +109,14 @@ class _Run:
         is_new = self.checkpoints.latest() is None
         if not is_new:  # first without the length of an epoch, so that nothing is decoded in vain
             read_run_config(config, workdir)
-        self.pairs = _open(config, config.train, say, patch_size=config.patch_size)
+        self.pairs = open_training_pairs(config, config.train, say, patch_size=config.patch_size)
         self.config = config = config.with_epochs_for(len(self.pairs))
         earlier = None if is_new else read_run_config(config, workdir)
         if jax.process_index() == 0:
             write_run_config(config, workdir)
         self.validation = None
         if config.valid is not None:
-            pairs = _open(config, (config.valid,), say)
+            pairs = open_training_pairs(config, (config.valid,), say)
             self.validation = Validation(config.model, pairs, protocol=config.protocol, dtype=config.dtype)
         start_from = config.start_from if is_new else ""
         params, origin = initial_params(config.model, seed=config.seed, start_from=start_from)
@@ -346,7 +346,10 @@ def _memory_explained() -> Iterator[None]:
         ) from error
 
 
-def _open(config: TrainConfig, sources: Sequence[Source], say: Say, *, patch_size: int = 0) -> TrainingPairs:
+def open_training_pairs(
+    config: TrainConfig, sources: Sequence[Source], say: Say, *, patch_size: int = 0
+) -> TrainingPairs:
+    """Opens sources as a run does, and says what is left out; see `open_pairs`."""
     with Progress("decoding", "pairs", tell=say) as progress:
         pairs = open_pairs(
             sources,

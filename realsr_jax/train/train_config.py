@@ -9,7 +9,7 @@ from dataclasses import field
 from typing import Any, Final, Self
 
 from realsr_jax.data.errors import DataError
-from realsr_jax.data.sources import Source
+from realsr_jax.data.sources import Mixed, Source
 from realsr_jax.losses import L1, Weighted
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.network import ModelConfig
@@ -26,7 +26,7 @@ class TrainConfig:
 
     Attributes:
         model: the network.
-        train: the training data; several sources are joined.
+        train: the training data; several sources are joined, or one `Mixed` gives each its share.
         valid: the data of the evaluation after each epoch, or None.
         start_from: where the parameters come from: a weights directory or a training run's directory (its
             best weights, those of the highest score; ``RUN/latest`` for the latest, which the published code
@@ -52,7 +52,7 @@ class TrainConfig:
         protocol: of the evaluation, "aim" or "benchmark".
         checkpoint_every: steps between checkpoints; there is always one after each epoch.
         log_every: steps between lines of the log.
-        seed: of the initial parameters, the order of the data, crops and flips.
+        seed: of the initial parameters, the order of the data, crops, flips and degradations.
         augment: flip and transpose patches at random.
         save_every_epoch: keep the weights after every epoch, in ``epochs/N`` of the run's directory.
         workers: processes that make batches; 0 makes them in threads of this one, which is faster as long as
@@ -108,6 +108,8 @@ class TrainConfig:
         require(len(smallest) == len(self.losses), self, "losses", "no kind of loss twice")
         for name, side in smallest.items():
             require(self.patch_size >= side, self, "patch_size", f"at least {side} for the loss {name}")
+        is_mixed = any(isinstance(source, Mixed) for source in self.train)
+        require(len(self.train) == 1 or not is_mixed, self, "train", "one source if it is a mixture")
         for source in (*self.train, self.valid):
             if source is not None:
                 source.validate(scale)
