@@ -670,7 +670,8 @@ def loaded(monkeypatch):
     """Collects the runs that the command wants loaded, for which plain interpolation stands in."""
     configs = []
 
-    def load_inference(config, *, tile_batch):
+    def load_inference(config, *, tile_batch, photos):
+        assert all(photo.is_file() for photo in photos)
         configs.append((config, tile_batch))
         return photo_upscaling.BicubicUpscaler()
 

@@ -67,7 +67,7 @@ class Assembly:
         self._batches: list[_Batch] = sorted(batches, key=_top)
         self._lock = threading.Lock()
         self._ready: dict[int, jax.Array] = {}
-        self._n_added = 0
+        self._n_added = self._n_done = 0
         self._has_failed = False
 
     def run(self, feeders: Feeders) -> None:
@@ -103,8 +103,9 @@ class Assembly:
             while self._n_added in self._ready:
                 self._add(self._batches[self._n_added], self._ready.pop(self._n_added))
                 self._n_added += 1
+            self._n_done += 1
             if self._progress is not None:
-                self._progress(self._n_added / len(self._batches))
+                self._progress(self._n_done / len(self._batches))
 
     def _cut(self, layer: Layer, tiles: Sequence[_Tile]) -> Tiles:
         image, plan = np.rot90(self._lr, layer.turns), layer.plan

@@ -12,13 +12,18 @@ import numpy as np
 
 from realsr_jax import images, ops
 from realsr_jax.images.photo import ImageError, Photo, check_writable, make_result, result_dtype
+from realsr_jax.images.resizing import reduce_image
 from realsr_jax.models.precision import Precision
 from realsr_jax.upscale.assembly import OnProgress
 from realsr_jax.upscale.inference_config import InferenceConfig, bicubic_scale
+from realsr_jax.upscale.output_size import OutputSize, count_passes
 from realsr_jax.upscale.tiled_network import TiledNetwork
 from realsr_jax.upscale.tilings import UniformTiles
 from realsr_jax.upscale.upscaler import BicubicUpscaler, ImageUpscaler, ModelEnsemble, Upscaler
 from realsr_jax.weights import load_weights
+
+OWN_FACTOR: Final = OutputSize()
+"""Results as large as the network makes them."""
 
 _TILE: Final = 512
 
@@ -85,10 +90,14 @@ def upscale_photo(
     upscaler: ImageUpscaler,
     *,
     format: str,
+    size: OutputSize = OWN_FACTOR,
     smoothing: Smoothing | None = None,
     progress: OnProgress | None = None,
 ) -> Photo:
     """Upscales a photo with all that belongs to it.
+
+    For another size than the network's factor gives, the photo passes the network as often as it must and is
+    then reduced; a photo that is to become smaller is reduced only.
 
     Transparency is enlarged bicubically, on the same grid as the colours, so that what is opaque or
     transparent stays exactly so.
@@ -97,6 +106,7 @@ def upscale_photo(
         photo: the photo.
         upscaler: what upscales its colours.
         format: the result's file format, by Pillow's name.
+        size: how large the result is.
         smoothing: applied to the colours; see `make_smoothing`.
         progress: called with the fraction that is done.
 
@@ -104,22 +114,59 @@ def upscale_photo(
         images.ImageError: if the format cannot hold the result.
         ValueError: if the image does not suit the upscaler's tiling.
     """
-    height, width = (side * upscaler.scale for side in photo.rgb.shape[:2])
+    height, width = size.of(*photo.rgb.shape[:2], upscaler.scale)
     check_writable(format, width=width, height=height, has_alpha=photo.is_transparent)
     dtype = result_dtype(photo, format=format)
+    # A filter sees all levels of the source.
+    levels = dtype if smoothing is None else photo.samples.dtype
+    channels = 1 if photo.is_grey and smoothing is None else 3
     try:
-        # A filter sees all levels of the source.
-        levels = dtype if smoothing is None else photo.samples.dtype
-        channels = 1 if photo.is_grey and smoothing is None else 3
-        colours = upscaler.upscale(photo.rgb, levels, channels=channels, progress=progress)
+        colours = _enlarge(photo.rgb, upscaler, (height, width), levels, channels, progress)
         if smoothing is not None:
             colours = smoothing(colours, dtype, channels=1 if photo.is_grey else 3)
         alpha = photo.alpha
         if alpha is not None:
-            alpha = interpolator(upscaler.scale).upscale(alpha[..., None], dtype)
+            alpha = _enlarge(alpha[..., None], interpolator(upscaler.scale), (height, width), dtype, 1)
     except FloatingPointError as error:
         raise ImageError(str(error)) from error
     return make_result(colours, alpha, photo, format=format)
+
+
+def _enlarge(
+    image: np.ndarray,
+    upscaler: ImageUpscaler,
+    size: tuple[int, int],
+    dtype: Any,
+    channels: int,
+    progress: OnProgress | None = None,
+) -> np.ndarray:
+    """Enlarges an image as often as its size demands, then reduces it to that size.
+
+    Args:
+        image: uint8 or uint16 [h, w, c].
+        upscaler: what enlarges it.
+        size: height and width of the result.
+        dtype: of the result, uint8 or uint16.
+        channels: of the result.
+        progress: called with the fraction that is done.
+    """
+    n_passes = count_passes(image.shape[:2], size, upscaler.scale)
+    pixels = [upscaler.scale ** (2 * number) for number in range(n_passes)]
+
+    def report(share: float, number: int) -> None:
+        if progress is not None:
+            progress((sum(pixels[:number]) + share * pixels[number]) / sum(pixels))
+
+    for number in range(n_passes):
+        is_exact = all(side * upscaler.scale == end for side, end in zip(image.shape, size, strict=False))
+        image = upscaler.upscale(
+            image,
+            dtype if is_exact else np.uint16,
+            channels=channels if number == n_passes - 1 else None,
+            progress=functools.partial(report, number=number),
+        )
+    image = image[..., :channels]
+    return image if image.shape[:2] == size and image.dtype == dtype else reduce_image(image, size, dtype)
 
 
 @functools.cache

@@ -1,0 +1,82 @@
+"""How large results shall be: by a factor, to a width, into a box, or to a number of pixels."""
+
+import dataclasses
+import math
+import re
+
+from realsr_jax.system.errors import require
+
+_MOST_SCALE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputSize:
+    """The size of results; by default the network's factor. At most one of the fields is set.
+
+    Attributes:
+        scale: factor of both sides, above 0.
+        box: width and height that the result just fits into, in pixels.
+        width: of the result in pixels.
+        megapixels: of the result, in millions of pixels.
+    """
+
+    scale: float | None = None
+    box: tuple[int, int] | None = None
+    width: int | None = None
+    megapixels: float | None = None
+
+    def __post_init__(self):
+        given = [name for name, value in dataclasses.asdict(self).items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
+        fits = self.scale is None or 0 < self.scale <= _MOST_SCALE
+        require(fits, self, "scale", f"a number above 0, at most {_MOST_SCALE}")
+        require(self.box is None or min(self.box) >= 1, self, "box", "at least 1x1")
+        require(self.width is None or self.width >= 1, self, "width", "at least 1")
+        fits = self.megapixels is None or 0 < self.megapixels < math.inf
+        require(fits, self, "megapixels", "a number above 0")
+
+    def of(self, height: int, width: int, factor: int) -> tuple[int, int]:
+        """Returns height and width of the result.
+
+        Args:
+            height: of the photo.
+            width: of the photo.
+            factor: the network's, for results whose size nobody asked for.
+        """
+        if self.box is not None:
+            scale = min(self.box[0] / width, self.box[1] / height)
+        elif self.width is not None:
+            scale = self.width / width
+        elif self.megapixels is not None:
+            scale = math.sqrt(self.megapixels * 1e6 / (height * width))
+        else:
+            scale = factor if self.scale is None else self.scale
+        # Half up, as people round; the longer side of a box is met exactly.
+        return max(math.floor(height * scale + 0.5), 1), max(math.floor(width * scale + 0.5), 1)
+
+
+def parse_box(text: str) -> tuple[int, int]:
+    """Reads width and height, such as "3840x2160".
+
+    Raises:
+        ValueError: if the text is not of this form.
+    """
+    match = re.fullmatch(r"\s*(\d{1,6})\s*[xX*]\s*(\d{1,6})\s*", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no size, expected WIDTHxHEIGHT such as 3840x2160")
+    return int(match[1]), int(match[2])
+
+
+def count_passes(size: tuple[int, int], target: tuple[int, int], factor: int) -> int:
+    """Returns how often a network must enlarge an image for it to be at least as large as the target.
+
+    Args:
+        size: height and width of the image.
+        target: height and width of the result.
+        factor: of the network.
+    """
+    passes = 0
+    while min(have * factor**passes / want for have, want in zip(size, target, strict=True)) < 1:
+        passes += 1
+    return passes
