@@ -28,7 +28,6 @@ from realsr_jax.images import photo_jobs
 from realsr_jax.metrics import psnr
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.ops.matlab_resize import imresize
-from realsr_jax.system.jax_startup import start_jax
 from realsr_jax.upscale import photo_upscaling
 from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles
 from realsr_jax.weights import save_weights
@@ -756,23 +755,6 @@ def test_profile():
     assert run("-i", "a.png", "-o", "out", "--weights=bicubic", "--profile=profile") == 0
     assert [name for name in files_in("profile") if name.endswith(".xplane.pb")]
     assert files_in("out") == ["a.png"]
-
-
-def test_compilation_cache(monkeypatch, tmp_path):
-    updates = []
-    monkeypatch.setattr(jax.config, "update", lambda name, value: updates.append((name, value)))
-    start_jax()
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    start_jax()
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-        start_jax()
-    assert updates == []
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    start_jax()
-    assert updates == [("jax_compilation_cache_dir", str(tmp_path / "realsr_jax" / "xla"))]
 
 
 # As a process of its own

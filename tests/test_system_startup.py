@@ -94,6 +94,27 @@ def test_settings_of_jax_give_way_to_the_users(tmp_path, environment, shown):
     assert run_python(code, XDG_CACHE_HOME=str(tmp_path), **environment).strip() == shown
 
 
+@pytest.mark.parametrize(
+    ("environment", "setting", "kept"),
+    [
+        ({}, None, "{cache}/realsr_jax/xla 0.0"),
+        ({"XDG_CACHE_HOME": "/dev/null"}, None, "None 1.0"),
+        ({"JAX_COMPILATION_CACHE_DIR": "/mine"}, None, "/mine 1.0"),
+        ({"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "5"}, None, "{cache}/realsr_jax/xla 5.0"),
+        ({}, "/set", "/set 1.0"),
+    ],
+)
+def test_compilation_cache_gives_way_to_the_users(tmp_path, environment, setting, kept):
+    code = (
+        "import jax\nfrom realsr_jax.system.jax_startup import enable_compilation_cache\n"
+        f"if {setting!r}: jax.config.update('jax_compilation_cache_dir', {setting!r})\n"
+        "enable_compilation_cache()\n"
+        "print(jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs)"
+    )
+    shown = run_python(code, **({"XDG_CACHE_HOME": str(tmp_path)} | environment))
+    assert shown.strip() == kept.format(cache=tmp_path)
+
+
 # Files below /, as they stand in a process of one kind or another
 NAMESPACE = {"proc/self/cgroup": "0::/\n"}
 HYBRID = "12:cpu,cpuacct:/docker/abc\n3:cpuset:/docker/abc\n1:name=systemd:/docker/abc\n0::/docker/abc\n"

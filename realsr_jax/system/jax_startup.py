@@ -14,10 +14,9 @@ from realsr_jax.system.errors import UsageError, first_line
 from realsr_jax.system.files import cache_folder
 from realsr_jax.system.terminal import complain
 
-_SETTINGS: Final = {
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-}
+_LEAST_SECONDS: Final = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+
+_SETTINGS: Final = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", _LEAST_SECONDS: "0"}
 
 
 @contextlib.contextmanager
@@ -61,7 +60,7 @@ def start_jax(*, cpu_devices: int | None = None) -> None:
     _import_jax()
     import jax
 
-    _enable_compilation_cache()
+    enable_compilation_cache()
     if cpu_devices is not None and not _environment_counts_devices():
         with contextlib.suppress(RuntimeError):  # JAX has started; what is there is used
             jax.config.update("jax_num_cpu_devices", cpu_devices)
@@ -94,15 +93,15 @@ def _environment_counts_devices() -> bool:
     return "JAX_NUM_CPU_DEVICES" in os.environ or "xla_force_host_platform_device_count" in flags
 
 
-def _enable_compilation_cache() -> None:
-    """Lets JAX keep what it compiles, so that the next run need not.
+def enable_compilation_cache() -> None:
+    """Lets JAX keep what it compiles, so that the next run need not, unless the user has decided on that.
 
-    ``JAX_COMPILATION_CACHE_DIR`` names another folder than the user's cache folder. Where this cannot be
-    written, nothing is kept.
+    ``JAX_COMPILATION_CACHE_DIR`` or JAX's setting of that name is the user's word. Where the user's cache
+    folder cannot be written, nothing is kept.
     """
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None:
         return
     try:
         folder = cache_folder("xla")
@@ -111,6 +110,8 @@ def _enable_compilation_cache() -> None:
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        if _LEAST_SECONDS not in os.environ:
+            jax.config.update(_LEAST_SECONDS.lower(), 0.0)
 
 
 @contextlib.contextmanager

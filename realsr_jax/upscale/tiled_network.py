@@ -64,6 +64,11 @@ class TiledNetwork:
         self._turns = not self.tiles.self_ensemble
         self.prepare(())
 
+    @property
+    def tilings(self) -> tuple[Tiling, ...]:
+        """How images are cut."""
+        return self._tilings
+
     def prepare(self, sizes: Iterable[Shape]) -> None:
         """Lets images of these heights and widths share tile shapes, in place of those that shared before."""
         self._sizes = frozenset(sizes)

@@ -7,6 +7,7 @@ memory depends on the tiles in work, not on the image.
 
 import gc
 import logging
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from realsr_jax.models import build_model, place_parameters
 from realsr_jax.models.network import ModelConfig
 from realsr_jax.models.precision import Precision, resolve_precision
 from realsr_jax.system.errors import is_out_of_memory
+from realsr_jax.system.jax_startup import enable_compilation_cache
 from realsr_jax.upscale.assembly import Assembly, Layer, OnProgress
 from realsr_jax.upscale.canvas import Canvas
 from realsr_jax.upscale.feeders import Feeders, feeders_of, upscaling_devices
@@ -94,7 +96,26 @@ class ImageUpscaler:
             raise ValueError(f"lr has shape {lr.shape}, expected [h, w, 3] with at least one pixel")
         if lr.dtype not in (np.uint8, np.float32):
             raise ValueError(f"lr is {lr.dtype}, expected uint8 or float32 in 0..255")
+        if lr.dtype == np.float32 and 0 < (most := lr.max()) <= 1:
+            raise ValueError(f"lr is float32 up to {most:.3g}, expected 0..255: multiply it by 255")
         return self.upscale(lr, np.float32, progress=progress)
+
+    def upscale_file(
+        self, source: str | os.PathLike[str], target: str | os.PathLike[str], *, scale: float | None = None
+    ) -> None:
+        """Upscales a photo on disk, with its transparency, bit depth, colour profile and metadata.
+
+        Args:
+            source: the photo's file, of any format that ``realsr-upscale`` reads.
+            target: the result's file, which is replaced if it exists; its ending selects the format.
+            scale: factor of the result; None for the network's.
+
+        Raises:
+            ImageError: if a file cannot be read or written, or the format cannot hold the result.
+        """
+        from realsr_jax.upscale.photo_upscaling import upscale_photo_file  # photos stand on upscalers
+
+        upscale_photo_file(self, source, target, scale=scale)
 
     def upscale(
         self, lr: np.ndarray, dtype: Any, *, channels: int | None = None, progress: OnProgress | None = None
@@ -216,6 +237,12 @@ class Upscaler(ImageUpscaler):
         )
         super().__init__([network], scale=model_config.scale)
 
+    def __repr__(self) -> str:
+        (network,) = self.networks
+        tilings = ", ".join(map(repr, network.tilings))
+        ensemble = ", self-ensemble" if network.tiles.self_ensemble else ""
+        return f"<Upscaler x{self.scale}: {self.model_config}, {tilings}{ensemble}>"
+
     def set_params(self, params: Any) -> None:
         """Upscales with other parameters of the same network from now on, without compiling anew."""
         self.networks[0].tiles.set_params(params)
@@ -269,7 +296,7 @@ def _overlap(reach: int | None) -> int:
 
 
 def load_upscaler(
-    weights: str | Path,
+    weights: str | Path = "default",
     *,
     tile_size: Sizes | Sequence[int | None] | Literal["default"] | None = "default",
     tile_overlap: Sizes | None = None,
@@ -285,7 +312,7 @@ def load_upscaler(
 
     Args:
         weights: a weights directory, as ``realsr-convert`` writes it; a training run's directory; or the
-            name of a bundled network, "default".
+            name of a bundled network, such as "default".
         tile_size: side of square tiles in LR pixels, by default tiles whose shape suits the image; None runs
             the whole image in one pass.
         tile_overlap: LR pixels that neighbouring tiles share, by default 32, or what the network sees where
@@ -302,6 +329,7 @@ def load_upscaler(
     Raises:
         ValueError: on options that cannot be, or weights that cannot be used (`weights.WeightsError`).
     """
+    enable_compilation_cache()
     tilings = make_tilings(
         tile_size=tile_size, tile_overlap=tile_overlap, chop_size=chop_size, shave_size=shave_size
     )

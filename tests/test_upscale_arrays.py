@@ -1,0 +1,103 @@
+"""From Python: arrays of all kinds, files, and what an upscaler says of itself."""
+
+import golden
+import numpy as np
+import pytest
+
+import realsr_jax
+from realsr_jax import images
+from realsr_jax.convert.rules import to_flax
+from realsr_jax.images import Metadata, Photo
+from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.upscale.photo_upscaling import upscale_array
+from realsr_jax.upscale.upscaler import BicubicUpscaler, load_upscaler
+from realsr_jax.weights import save_weights
+
+TINY = EDSRConfig(n_resblocks=2, n_feats=8, res_scale=1.0)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    save_weights(folder, TINY, to_flax(TINY, golden.state_dict("edsr_tiny")), provenance={})
+    return folder
+
+
+def expected(weights, lr):
+    return np.clip(load_upscaler(weights)(lr), 0, 255)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_rgb_of_any_type(weights, dtype):
+    lr = golden.photo(20, 30)
+    peak = {np.uint16: 65535, np.float32: 1.0, np.float64: 255.0}.get(dtype, 255)
+    image = lr if dtype == np.uint8 else (lr / 255 * peak).astype(dtype)
+    given = {} if np.issubdtype(dtype, np.integer) else {"peak": peak}
+    sr = upscale_array(image, weights=weights, **given)
+    assert sr.shape == (40, 60, 3)
+    assert sr.dtype == dtype
+    np.testing.assert_allclose(
+        sr / peak * 255, expected(weights, lr), atol=0.51 if dtype == np.uint8 else 0.01
+    )
+
+
+def test_grey_keeps_its_axes(weights):
+    grey = golden.photo(20, 30)[..., :1]
+    mean = expected(weights, np.repeat(grey, 3, axis=2)).mean(axis=2)
+    flat, with_axis = upscale_array(grey[..., 0], weights=weights), upscale_array(grey, weights=weights)
+    np.testing.assert_array_equal(flat, with_axis[..., 0])
+    np.testing.assert_allclose(flat, mean, atol=0.6)
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_opacity_is_enlarged_bicubically(weights, colours):
+    opacity = (1 + np.arange(600).reshape(20, 30, 1) % 250).astype(np.uint8)
+    image = np.concatenate([golden.photo(20, 30)[..., :colours], opacity], axis=2)
+    sr = upscale_array(image, weights=weights)
+    np.testing.assert_array_equal(sr[..., -1:], BicubicUpscaler(2).upscale(opacity, np.uint8))
+    np.testing.assert_array_equal(sr[..., :-1], upscale_array(image[..., :-1], weights=weights))
+
+
+def test_any_scale(weights):
+    assert upscale_array(golden.photo(20, 30), weights=weights, scale=1.5).shape == (30, 45, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "reason"),
+    [
+        (np.full((4, 4, 3), 0.5, np.float32), {}, "say what white is, peak=1"),
+        (np.full((4, 4, 3), 1.5, np.float32), {"peak": 1.0}, "from 1.5 to 1.5, expected 0 to peak, 1"),
+        (np.full((4, 4, 3), np.nan), {"peak": 1.0}, "nan"),
+        (np.full((4, 4, 3), -1.0), {"peak": 255.0}, "from -1 to -1"),
+        (np.zeros((4, 4, 3), np.uint8), {"peak": 255}, "uint8, whose white is 255"),
+        (np.zeros((4, 4, 3), np.int64), {}, "int64"),
+        (np.zeros((4, 4, 5), np.uint8), {}, r"\(4, 4, 5\)"),
+        (np.zeros((0, 4), np.uint8), {}, r"\(0, 4\)"),
+        (np.zeros(4, np.uint8), {}, r"\(4,\)"),
+    ],
+)
+def test_what_is_no_image_is_refused(image, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        upscale_array(image, **options)
+
+
+def test_files(weights, tmp_path):
+    lr = golden.photo(20, 30)
+    images.write_photo(Photo(lr, Metadata(dpi=(72.0, 72.0)), "PNG"), tmp_path / "a.png")
+    upscaler = realsr_jax.load_upscaler(weights)
+    upscaler.upscale_file(tmp_path / "a.png", tmp_path / "b.tif", scale=3)
+    result = images.read_photo(tmp_path / "b.tif")
+    assert result.format == "TIFF"
+    assert result.samples.shape == (60, 90, 3)
+    upscaler.upscale_file(str(tmp_path / "a.png"), str(tmp_path / "c.png"))
+    np.testing.assert_allclose(images.read_photo(tmp_path / "c.png").rgb, expected(weights, lr), atol=0.51)
+    with pytest.raises(images.ImageError, match=r"c\.xyz: unknown ending"):
+        upscaler.upscale_file(tmp_path / "a.png", tmp_path / "c.xyz")
+
+
+def test_an_upscaler_tells_what_it_is(weights):
+    told = repr(load_upscaler(weights, chop_size=450, shave_size=80, self_ensemble=True))
+    assert "x2" in told
+    assert "EDSRConfig(n_resblocks=2" in told
+    assert "QuarterTiles(chop_size=450, shave_size=80)" in told
+    assert "self-ensemble" in told
