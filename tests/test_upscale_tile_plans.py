@@ -193,12 +193,33 @@ def test_small_images_share_shapes_no_larger_than_themselves():
             assert shape[0] <= h and shape[1] <= w
 
 
-def test_images_that_fit_no_shared_shape_have_one_of_their_own():
-    sizes = [(9, 300 + i) for i in range(20)] + [(300 + i, 9) for i in range(20)] + [(200, 200)]
-    shapes = shared_shapes(sizes, FittedTiles(16))
-    for h, w in sizes:
-        shape = tile_shape(h, w, FittedTiles(16), shared=shapes)
-        assert shape[0] <= h and shape[1] <= w
+def test_shared_shapes_cover_every_image():
+    rng = np.random.default_rng(6)
+    for _ in range(150):
+        overlap = int(rng.choice([4, 8, 16, 32]))
+        most = int(rng.choice([20, 80, 400]))
+        sizes = [(int(h), int(w)) for h, w in rng.integers(1, most, (int(rng.integers(2, 25)), 2))]
+        tiling = FittedTiles(overlap) if rng.random() < 0.7 else UniformTiles(max(2 * overlap, 40), overlap)
+        shapes = shared_shapes(sizes, tiling)
+        for h, w in sizes:
+            shape = tile_shape(h, w, tiling, shared=shapes)
+            assert shape[0] <= h and shape[1] <= w
+            plan = make_plan(h, w, scale=1, tiling=tiling, shape=shape)
+            for axis, length in ((plan.rows, h), (plan.columns, w)):
+                total = np.zeros(length)
+                for start, ramp in zip(axis.starts, axis.ramps[0], strict=True):
+                    total[start : start + axis.length] += ramp
+                np.testing.assert_allclose(total, 1, atol=1e-6, err_msg=f"{(h, w)} by {shape}, {tiling}")
+
+
+@pytest.mark.parametrize("overlap", [16, 32])
+def test_icons_do_not_make_tiles_of_photos_small(overlap):
+    for icons in ([16, 20, 24], [16, 32, 48], range(16, 65, 4), [9, 10, 11, 12, 15]):
+        sizes = [*((side, side) for side in icons), (2000, 3000), (1500, 1000), (300, 451)]
+        shapes = shared_shapes(sizes, FittedTiles(overlap))
+        for h, w in sizes[-3:]:
+            shape = tile_shape(h, w, FittedTiles(overlap), shared=shapes)
+            assert pixels_of((h, w), shape, overlap) <= 2.5 * h * w
 
 
 def test_no_more_tiles_than_needed():

@@ -243,6 +243,16 @@ def test_twenty_sizes_compile_at_most_three_programs(tiling, caplog):
     assert 1 <= len([message for message in compiled if "upscale_tiles" in message]) <= 3, compiled
 
 
+def test_announced_images_look_the_same():
+    """Portraits and landscapes through a crop-ensemble, whose second tiling sees them turned."""
+    sizes = [(40, 90), (90, 40), (44, 70), (61, 50), (75, 58), (38, 80)]
+    announced, alone = (_load("edsr_tiny", tilings=(FittedTiles(32), UniformTiles(64, 32))) for _ in range(2))
+    announced.prepare(sizes)
+    for size in sizes:
+        lr = golden.photo(*size)
+        np.testing.assert_allclose(announced(lr), alone(lr), atol=0.001)
+
+
 def test_float_input_and_progress():
     lr = golden.photo(40, 50)
     upscaler = _load("edsr_tiny", tilings=(UniformTiles(32, 8), UniformTiles(16, 4)))

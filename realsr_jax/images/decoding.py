@@ -54,6 +54,8 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
 def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Returns height and width that a photo announces, upright, without decoding it.
 
+    An orientation that a PNG file states behind its pixels is not seen.
+
     Args:
         path: of a file as `read_photo` reads it.
 

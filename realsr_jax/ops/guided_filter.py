@@ -16,6 +16,26 @@ def _box_mean(x: jax.Array, radius: int) -> jax.Array:
     return x
 
 
+def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """Solves systems of a few equations, [h, w, n, n] positive definite and [h, w, n, c], by elimination.
+
+    LAPACK's solvers, called by several threads at once, wait for each other for ever in XLA's pool on CPUs.
+    """
+    n = matrix.shape[-1]
+    rows = [[matrix[..., i, j, None] for j in range(n)] for i in range(n)]
+    values = [right[..., i, :] for i in range(n)]
+    for i in range(n):
+        for below in range(i + 1, n):
+            factor = rows[below][i] / rows[i][i]
+            rows[below] = [b - factor * a for a, b in zip(rows[i], rows[below], strict=True)]
+            values[below] = values[below] - factor * values[i]
+    for i in reversed(range(n)):
+        for after in range(i + 1, n):
+            values[i] = values[i] - rows[i][after] * values[after]
+        values[i] = values[i] / rows[i][i]
+    return jnp.stack(values, axis=-2)
+
+
 def guided_filter(guide: jax.Array, image: jax.Array, *, radius: int = 10, eps: float = 10.0) -> jax.Array:
     """Smooths an image while it keeps the edges of a guide.
 
@@ -48,7 +68,7 @@ def guided_filter(guide: jax.Array, image: jax.Array, *, radius: int = 10, eps: 
         return mean - a_mean[..., :, None] * b_mean[..., None, :]
 
     variance = covariance(guide, guide_mean, guide, guide_mean) + eps * jnp.eye(guide.shape[-1])
-    slope = jnp.linalg.solve(variance, covariance(guide, guide_mean, image, image_mean))
+    slope = _solve(variance, covariance(guide, guide_mean, image, image_mean))
 
     def apply(guide, slope):
         return jnp.einsum("hwg,hwgc->hwc", guide, slope, precision=jax.lax.Precision.HIGHEST)

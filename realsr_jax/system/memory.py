@@ -21,7 +21,13 @@ def available_memory(root: Path = Path("/")) -> int:
     for group, version in control_groups("memory", root):
         with contextlib.suppress(OSError, ValueError):  # no such file; "max"
             limit, used = (int((group / file).read_text()) for file in files[version])
-            # Pages of files are given back when they are needed.
-            stats = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            free.append(limit - used + int(stats.get("inactive_file", 0)))
+            free.append(limit - used + _reclaimable(group))
     return max(min(free), 0)
+
+
+def _reclaimable(group: Path) -> int:
+    """Returns the bytes of a group's cached files, which are given back when they are needed."""
+    with contextlib.suppress(OSError, ValueError):
+        stats = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(stats.get("total_inactive_file", stats.get("inactive_file", 0)))
+    return 0

@@ -50,7 +50,7 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
             if job.problem is not None:
                 report.failed(job, job.problem)
         if todo:
-            _work_off(todo, report, functools.partial(_load, config, tile_batch, todo), quality=quality)
+            _work_off(todo, report, functools.partial(_load, config, tile_batch, jobs), quality=quality)
     report.say_summary()
     return report.exit_status
 
@@ -65,7 +65,8 @@ def _load(config: InferenceConfig, tile_batch: int | None, jobs: Sequence[Job]) 
     start_jax()
     from realsr_jax.upscale import photo_upscaling
 
-    photos = (job.source for job in jobs)
+    # Those that are done already too, so that a run that goes on cuts its photos as one without a break.
+    photos = (job.source for job in jobs if job.problem is None)
     upscaler = photo_upscaling.load_inference(config, tile_batch=tile_batch, photos=photos)
     smoothing = photo_upscaling.make_smoothing(config)
     upscale = functools.partial(photo_upscaling.upscale_photo, upscaler=upscaler, smoothing=smoothing)

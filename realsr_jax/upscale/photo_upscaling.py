@@ -16,6 +16,7 @@ from realsr_jax.images.metadata import Metadata
 from realsr_jax.images.photo import ImageError, Photo, check_writable, make_result, result_dtype
 from realsr_jax.images.resizing import reduce_image
 from realsr_jax.models.precision import Precision
+from realsr_jax.system.terminal import silent_pillow
 from realsr_jax.upscale.assembly import OnProgress
 from realsr_jax.upscale.inference_config import InferenceConfig, bicubic_scale
 from realsr_jax.upscale.output_size import OutputSize, count_passes
@@ -36,7 +37,7 @@ OWN_FACTOR: Final = OutputSize()
 _TILE: Final = 512
 
 _MOST_ANNOUNCED: Final = 1000
-"""Photos whose sizes are looked at before the first is upscaled, which takes a third of a second."""
+"""Photos whose sizes are looked at before the first is upscaled."""
 
 Smoothing = Callable[..., np.ndarray]
 """`smooth` with a radius and an eps."""
@@ -75,6 +76,8 @@ def load_inference(
         shares = [run.weight for run in config.runs]
         upscaler = ModelEnsemble(upscalers, shares, round_each=config.round_each)
     sizes = _sizes(photos)
+    if not sizes:
+        return upscaler
     for each in (upscaler, interpolator(upscaler.scale)):
         each.prepare(sizes)
     if config.guided_filter:
@@ -87,9 +90,11 @@ def load_inference(
 def _sizes(photos: Iterable[Path]) -> set[tuple[int, int]]:
     """Returns heights and widths of photos; those that cannot be told are left to their turn."""
     sizes = set()
-    for path in itertools.islice(photos, _MOST_ANNOUNCED):
-        with contextlib.suppress(ImageError):
-            sizes.add(images.photo_size(path))
+    files = (path for path in photos if path.is_file())  # a pipe can be read only once
+    with silent_pillow():
+        for path in itertools.islice(files, _MOST_ANNOUNCED):
+            with contextlib.suppress(ImageError):
+                sizes.add(images.photo_size(path))
     return sizes
 
 

@@ -19,7 +19,7 @@ _MOST_SHAPES: Final = 3
 """Shapes that images which are known ahead share; once so many are compiled, others take them too."""
 
 _MOST_FOR_ALL: Final = 8
-"""How many are tried where fewer do not fit all images; the rest has shapes of its own."""
+"""How many are tried where fewer do not fit all images; those that fit none have shapes of their own."""
 
 _MOST_SIDES: Final = 64
 """How many heights and widths are tried for images that are known ahead."""
@@ -32,8 +32,13 @@ _WASTE: Final = 1.25, 1.15
 """How many pixels may be computed for each of the image, below a megapixel and from there on."""
 
 _MOST_WASTE: Final = 1.5
+_MOST_WASTE_SHARED: Final = 2.5
 _SMALL: Final = 256**2
-"""Of an image of more pixels than this, so many are computed for each at most, whatever is compiled."""
+"""Of an image of more pixels than this, so many are computed for each at most, whatever is compiled; the
+second where images that are known ahead share shapes, which icons among photos would have to themselves."""
+
+_MOST_SIZES: Final = 500
+"""How many sizes of images are looked at when shapes are chosen; the others take what suits them."""
 
 _SLOWER: Final = 1.25
 """How much longer than the best shape one that is compiled already may take."""
@@ -55,6 +60,7 @@ def fit_shapes(
         side: that tiles have where the image is as large; None for sides that suit the images.
     """
     images = np.unique(np.array(list(sizes)), axis=0)
+    images = images[np.linspace(0, len(images) - 1, min(len(images), _MOST_SIZES)).astype(int)]
     axes = []
     for lengths in images.T.tolist():
         sides = sorted(
@@ -68,11 +74,18 @@ def fit_shapes(
 
 
 def best_shape(
-    height: int, width: int, shapes: Sequence[Shape], *, overlap: int, at_once: int = 1
+    height: int, width: int, shapes: Sequence[Shape], *, overlap: int, area: int, at_once: int = 1
 ) -> Shape | None:
-    """Returns which of some shapes suits an image best, or None if none fits; see `fit_shapes`."""
-    costs = _costs(np.array([(height, width)]), np.array(shapes), overlap, np.inf, at_once)[0]
-    return shapes[int(costs.argmin())] if costs.min() < _UNFIT else None
+    """Returns which of some shapes suits an image best, or None if none fits without too much waste.
+
+    See `fit_shapes`.
+    """
+    costs = _costs(np.array([(height, width)]), np.array(shapes), overlap, area, at_once)[0]
+    h, w = shapes[int(costs.argmin())]
+    if costs.min() >= _UNFIT:
+        return None
+    computed = count_tiles(height, h, overlap) * count_tiles(width, w, overlap) * h * w
+    return (h, w) if height * width < _SMALL or computed <= _MOST_WASTE_SHARED * height * width else None
 
 
 def fit_tiles(
@@ -129,21 +142,17 @@ def _sides(length: int, overlap: int) -> Iterator[int]:
             yield side
 
 
-def _costs(images: np.ndarray, shapes: np.ndarray, overlap: int, area: float, at_once: int) -> np.ndarray:
+def _costs(images: np.ndarray, shapes: np.ndarray, overlap: int, area: int, at_once: int) -> np.ndarray:
     """Returns float64 [n, m]: pixels that pass one after the other, where nothing outweighs them."""
     images, shapes = images[:, None].astype(float), shapes[None].astype(float)
     strides = np.maximum(shapes - overlap, 1)
-    tiles = np.where(images <= shapes, 1, np.ceil((images - overlap) / strides)).prod(-1)
+    tiles = np.where(images <= shapes, 1, np.maximum(np.ceil((images - overlap) / strides), 1)).prod(-1)
     unfit = ((shapes > images) | (shapes < images) & (shapes < overlap + _STEP)).any(-1)
     image, tile = images.prod(-1), shapes.prod(-1)
     limit = np.where(image >= _MEGAPIXEL, _WASTE[1], _WASTE[0]) * image
-    outweighing = (
-        _WASTED * np.maximum(tiles * tile - limit, 0)
-        + _TOO_LARGE * np.maximum(tile - area, 0)
-        + _UNFIT * unfit
-    )
+    wasted = _WASTED * np.maximum(tiles * tile - limit, 0) + _TOO_LARGE * np.maximum(tile - area, 0)
     # Of what takes the same time, the fewest pixels.
-    return np.ceil(tiles / at_once) * tile + 1e-3 * tiles * tile + outweighing
+    return np.where(unfit, _UNFIT, np.ceil(tiles / at_once) * tile + 1e-3 * tiles * tile + wasted)
 
 
 def _choose(costs: np.ndarray) -> list[int]:

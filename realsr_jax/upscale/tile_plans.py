@@ -79,12 +79,13 @@ def tile_shape(
             return rows, columns
         case UniformTiles() | FittedTiles():
             overlap = _overlap_of(tiling)
-            best = best_shape(height, width, shared, overlap=overlap, at_once=at_once) if shared else None
-            if best is not None:
+            area = tiling.size**2 if isinstance(tiling, UniformTiles) else tiling.area
+            limits = {"overlap": overlap, "area": area, "at_once": at_once}
+            if shared and (best := best_shape(height, width, shared, **limits)) is not None:
                 return best
             if isinstance(tiling, UniformTiles):
                 return min(tiling.size, height), min(tiling.size, width)
-            return fit_tiles(height, width, overlap=overlap, area=tiling.area, at_once=at_once, in_use=in_use)
+            return fit_tiles(height, width, **limits, in_use=in_use)
 
 
 def shared_shapes(sizes: Collection[Shape], tiling: Tiling, *, at_once: int = 1) -> list[Shape]:

@@ -135,9 +135,11 @@ def _halved(tiling: Tiling, size: tuple[int, int]) -> Tiling:
         case FittedTiles(_, area):
             area = min(area, size[0] * size[1]) // 4
             return dataclasses.replace(tiling, area=area) if area >= _SMALLEST_TILE**2 else tiling
-        case UniformTiles(side, overlap):
+        case UniformTiles(side, overlap, blended):
             largest = min(side, max(size))
         case WholeImage():
-            largest, overlap = max(size), UniformTiles.overlap
+            largest, overlap, blended = max(size), UniformTiles.overlap, True
     side = -(-largest // 2)
-    return UniformTiles(side, min(overlap, side // 2)) if side >= _SMALLEST_TILE else tiling
+    # Where seams are not blended, pixels beside them depend on the whole overlap.
+    fits = side >= _SMALLEST_TILE and (blended or 2 * overlap <= side)
+    return UniformTiles(side, min(overlap, side // 2), blended) if fits else tiling

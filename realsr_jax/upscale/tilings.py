@@ -30,6 +30,8 @@ class FittedTiles:
 class UniformTiles:
     """Square tiles of one size with blended seams; a smaller image is a tile of its own shape.
 
+    Many smaller images of different sizes that are known ahead are cut into tiles of three shapes instead.
+
     Attributes:
         size: side of a tile in LR pixels.
         overlap: LR pixels that neighbours share; the outer quarter is discarded, the rest is blended.

@@ -64,7 +64,7 @@ class ImageUpscaler:
     def prepare(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Tells what images will come, so that all are upscaled by the same few programs.
 
-        Up to three for each tiling then suffice, unless sizes are so different that none fits all; an image
+        Three for each tiling suffice, unless sizes are very different, such as icons among photos; an image
         that nobody announced may bring one of its own. Nothing is compiled here.
 
         Args:
