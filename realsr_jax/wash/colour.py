@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 
+from realsr_jax.wash.figures import Figures
 from realsr_jax.wash.opencv import cv2
 
 _CHANNELS: Final = ("red", "green", "blue")
@@ -66,6 +67,25 @@ def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur
         "gamma": gamma,
         "colour_error": float(error),
     }
+
+
+def recolour(lr: np.ndarray, figures: Figures) -> np.ndarray:
+    """Undoes the offset, gain and tone curve that LR has beside HR.
+
+    Args:
+        lr: uint8 or float32 [h, w, 3], 0..255.
+        figures: what was measured; where that is no colours, LR stays as it is.
+
+    Returns:
+        float32 [h, w, 3], not clipped above.
+    """
+    f = figures
+    gain = np.array([f.gain_red, f.gain_green, f.gain_blue], np.float32)
+    offset = np.array([f.offset_red, f.offset_green, f.offset_blue], np.float32)
+    lr = lr.astype(np.float32, copy=False)
+    if not (np.isfinite(gain).all() and np.isfinite(offset).all() and np.isfinite(f.gamma)):
+        return lr
+    return 255 * np.maximum((lr - offset) / (255 * gain), 0) ** np.float32(1 / f.gamma)
 
 
 def _slopes(image: np.ndarray) -> np.ndarray:

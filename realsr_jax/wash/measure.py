@@ -9,7 +9,7 @@ import numpy as np
 
 from realsr_jax.images.photo import check_pair_sizes
 from realsr_jax.wash.colour import compare_colours
-from realsr_jax.wash.difference import differing_share, measure_difference, predict
+from realsr_jax.wash.difference import differing_share, find_differing, measure_difference, predict
 from realsr_jax.wash.figures import Figures
 from realsr_jax.wash.opencv import cv2
 from realsr_jax.wash.registration import CELL, Registration, refine, register, warp
@@ -56,6 +56,38 @@ def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
         fitting, registration, difference = _fit(lr.astype(np.float32), reduced.astype(np.float32), scale)
         figures |= fitting | {"detail": measure_detail(_grey(hr))}
     return Measured(Figures(**figures), registration, difference)
+
+
+def find_registered(measured: Measured, *, block: int, max_shift: float) -> np.ndarray | None:
+    """Finds the parts of a pair in which LR and HR show the same in the same place.
+
+    Where there is too little texture to measure a local shift, that of the whole pair counts.
+
+    Args:
+        measured: what `measure_pair` returned.
+        block: side of the parts in LR pixels.
+        max_shift: LR pixels by which they may lie apart, twice the uncertainty left aside.
+
+    Returns:
+        bool [h / block, w / block], rounded up; None if not even the shift of the whole could be measured.
+    """
+    registration, difference = measured.registration, measured.difference
+    if registration is None or difference is None or not math.isfinite(registration.uncertainty):
+        return None
+    height, width = difference.shape
+    rows, columns = -(-height // block), -(-width // block)
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    centres = (np.arange(count) * block + (block - 1) / 2 for count in (columns, rows))
+    x, y = np.meshgrid(*centres)
+    found = np.hypot(*registration.similarity.at(x - middle_x, y - middle_y)) <= max_shift
+    x, y = registration.positions.T
+    global_x, global_y = registration.similarity.at(x - middle_x, y - middle_y)
+    shifts = np.hypot(registration.shifts[:, 0] + global_x, registration.shifts[:, 1] + global_y)
+    far = shifts - 2 * registration.sigma > max_shift
+    found[(y[far] // block).astype(int), (x[far] // block).astype(int)] = False
+    differs = np.zeros((rows * block, columns * block), bool)
+    differs[:height, :width] = find_differing(difference)
+    return found & ~differs.reshape(rows, block, columns, block).any((1, 3))
 
 
 def hash_pixels(image: np.ndarray) -> str:
