@@ -132,21 +132,24 @@ def test_pairs_that_cannot_be_fitted_are_named_and_the_others_used(tmp_path):
     flat = np.full((HEIGHT, WIDTH, 3), 90, np.uint8), np.full((2 * HEIGHT, 2 * WIDTH, 3), 90, np.uint8)
     lr, hr = _scene(6)
     moved = _scene(7, shift=3)
-    place = _write(tmp_path, (lr, hr), flat, moved, (lr[:20, :20], hr[:40, :40]), (lr[:-1], hr))
+    place = _write(
+        tmp_path, (lr, hr), flat, moved, (lr[:20, :20], hr[:40, :40]), (lr[:-1], hr), (lr, _scene(9)[1])
+    )
     options = {"scale": 2, "patch_size": 32, "decoded_dir": str(tmp_path / "store"), "skip_bad": True}
-    hr_of = [f"{place['hr']}/{number}.png" for number in range(5)]
+    hr_of = [f"{place['hr']}/{number}.png" for number in range(6)]
     for _ in range(2):  # made, and from the store
         pairs = open_pairs([PairFolder(**place, max_shift=0.5)], **options)
         assert pairs.names == [hr_of[0]]
         assert [problem.partition(": ")[::2] for problem in pairs.problems] == [
-            (hr_of[1], "too small, even or different from LR to measure shifts"),
+            (hr_of[1], "too small or even to measure shifts"),
             (
                 hr_of[2],
                 "LR and HR register in too few places for patches of 32 pixels; leave it out, raise "
                 "max_shift or lower --config.patch_size",
             ),
-            (hr_of[3], "too small, even or different from LR to measure shifts"),
+            (hr_of[3], "too small or even to measure shifts"),
             (hr_of[4], "HR is 288 x 224 pixels, expected 288 x 222, 2 times LR's 144 x 111"),
+            (hr_of[5], "shows something else than LR"),
         ]
     pairs = open_pairs([PairFolder(**place, fit_colours=True)], **options)
     assert pairs.names == [hr_of[0], hr_of[2]]
@@ -154,6 +157,7 @@ def test_pairs_that_cannot_be_fitted_are_named_and_the_others_used(tmp_path):
         (hr_of[1], "too small, even, dark or bright to fit LR's colours to HR's"),
         (hr_of[3], "too small, even, dark or bright to fit LR's colours to HR's"),
         (hr_of[4], "HR is 288 x 224 pixels, expected 288 x 222, 2 times LR's 144 x 111"),
+        (hr_of[5], "shows something else than LR"),
     ]
 
 

@@ -91,10 +91,10 @@ def _load_recoloured(load: Callable[[], PairImages], name: str, scale: int) -> P
     from realsr_jax.wash.colour import recolour
 
     lr, hr = load()
-    figures = _measure(lr, hr, name, scale).figures
-    if not np.isfinite(figures.gain):
+    curves = _measure(lr, hr, name, scale).curves
+    if curves is None:
         raise ImageError(f"{name}: too small, even, dark or bright to fit LR's colours to HR's")
-    return np.clip(np.rint(recolour(lr, figures)), 0, 255).astype(np.uint8), hr
+    return np.clip(np.rint(recolour(lr, curves)), 0, 255).astype(np.uint8), hr
 
 
 def _find_registered(name: str, scale: int, max_shift: float, images: PairImages) -> np.ndarray:
@@ -102,14 +102,18 @@ def _find_registered(name: str, scale: int, max_shift: float, images: PairImages
 
     registered = find_registered(_measure(*images, name, scale), block=BLOCK, max_shift=max_shift)
     if registered is None:
-        raise ImageError(f"{name}: too small, even or different from LR to measure shifts")
+        raise ImageError(f"{name}: too small or even to measure shifts")
     return registered
 
 
 def _measure(lr: np.ndarray, hr: np.ndarray, name: str, scale: int) -> "Measured":
     from realsr_jax.wash.measure import measure_pair
+    from realsr_jax.wash.verdict import Limits
 
     try:
-        return measure_pair(np.ascontiguousarray(lr), np.ascontiguousarray(hr), scale)
+        measured = measure_pair(np.ascontiguousarray(lr), np.ascontiguousarray(hr), scale)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
+    if measured.figures.correlation < Limits.min_correlation:
+        raise ImageError(f"{name}: shows something else than LR")
+    return measured

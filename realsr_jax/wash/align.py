@@ -41,8 +41,8 @@ def align_pair(
         flags=cv2.INTER_LANCZOS4,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    if colours:
-        moved = recolour(moved, measured.figures)
+    if colours and measured.curves is not None:
+        moved = recolour(moved, measured.curves)
     inner = slice(margin, height - margin), slice(margin, width - margin)
     outer = tuple(slice(part.start * scale, part.stop * scale) for part in inner)
     return np.clip(np.rint(moved[inner]), 0, 255).astype(np.uint8), hr[outer]

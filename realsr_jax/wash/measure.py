@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from realsr_jax.images.photo import check_pair_sizes
-from realsr_jax.wash.colour import compare_colours
+from realsr_jax.wash.colour import Curves, compare_colours
 from realsr_jax.wash.difference import differing_share, find_differing, measure_difference, predict
 from realsr_jax.wash.figures import Figures
 from realsr_jax.wash.opencv import cv2
@@ -29,11 +29,13 @@ class Measured:
         figures: the figures.
         registration: how the images lie to each other; None if they are too small or flat to tell.
         difference: float32 [h, w] of LR's size, above 1 where the images show different things; or None.
+        curves: what tells LR's colours from HR's; None if too little can be compared.
     """
 
     figures: Figures
     registration: Registration | None
     difference: np.ndarray | None
+    curves: Curves | None
 
 
 def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
@@ -51,11 +53,13 @@ def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
     height, width = lr.shape[:2]
     reduced = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else hr
     figures = {"scale": float(scale), **_content_figures(lr, hr)}
-    registration = difference = None
+    registration = difference = curves = None
     if min(height, width) >= _LEAST_SIDE and figures["contrast"] > 0.5:
-        fitting, registration, difference = _fit(lr.astype(np.float32), reduced.astype(np.float32), scale)
+        fitting, registration, difference, curves = _fit(
+            lr.astype(np.float32), reduced.astype(np.float32), scale
+        )
         figures |= fitting | {"detail": measure_detail(_grey(hr))}
-    return Measured(Figures(**figures), registration, difference)
+    return Measured(Figures(**figures), registration, difference, curves)
 
 
 def find_registered(measured: Measured, *, block: int, max_shift: float) -> np.ndarray | None:
@@ -119,7 +123,9 @@ def _content_figures(lr: np.ndarray, hr: np.ndarray) -> dict[str, float]:
     return {"saturated": max(saturated), "contrast": min(contrast)}
 
 
-def _fit(lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[dict[str, float], Registration, np.ndarray]:
+def _fit(
+    lr: np.ndarray, hr: np.ndarray, scale: int
+) -> tuple[dict[str, float], Registration, np.ndarray, Curves | None]:
     """Aligns reduced HR with LR and measures what remains, float32 [h, w, 3] each."""
     lr_grey, hr_grey = _grey(lr), _grey(hr)
     first = register(lr_grey, hr_grey)
@@ -132,14 +138,16 @@ def _fit(lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[dict[str, float], 
     lr_soft, moved_soft = _equally_soft(lr, moved, sharpness.blur)
     predicted = predict(_grey(lr_soft), _grey(moved_soft), covered)
     difference = measure_difference(_grey(lr_soft), predicted, covered)
+    trusted = covered * (difference < 1)
+    colours, curves = compare_colours(lr_soft, moved_soft, trusted, blur=sharpness.blur)
     figures = {
         **_alignment_figures(registration, lr.shape[1::-1]),
-        **compare_colours(lr_soft, moved_soft, covered * (difference < 1), blur=sharpness.blur),
+        **colours,
         "differing": 100 * differing_share(difference, covered),
         "sharpness": sharpness.ratio,
         "blur": sharpness.blur,
     }
-    return figures, registration, difference
+    return figures, registration, difference, curves
 
 
 def _equally_soft(lr: np.ndarray, hr: np.ndarray, blur: float) -> tuple[np.ndarray, np.ndarray]:
