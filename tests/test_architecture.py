@@ -22,10 +22,10 @@ MAY_IMPORT = {
     "models": {"ops", "system"},
     "weights": {"models", "system"},
     "upscale": {"images", "models", "ops", "system", "weights"},
-    "data": {"images", "ops", "system"},
+    "data": {"images", "ops", "system", "wash"},
     "evaluate": {"data", "images", "metrics", "system", "upscale"},
     "train": {"data", "evaluate", "losses", "models", "system", "upscale", "weights"},
-    "wash": {"data", "images", "system"},
+    "wash": {"images", "system"},
     "configs": {"data", "losses", "models", "train", "upscale"},
     "convert": {"cli", "models", "system", "weights"},
     "benchmark": {

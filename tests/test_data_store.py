@@ -253,4 +253,4 @@ def test_unknown_errors_name_the_pair(tmp_path):
 
     pair = pair_reading.UnreadPair("record 7", "", fail)
     opened = store.open_store([pair], 2, tmp_path, progress=lambda _: None)
-    assert opened.problems == {0: "record 7: KeyError 'lr'"}
+    assert opened.checked.problems == {0: "record 7: KeyError 'lr'"}

@@ -157,7 +157,7 @@ def test_difference_finds_a_new_object_but_no_small_shift():
 def test_gains_are_told_from_a_tone_curve(gains, gamma):
     hr = soft(photo(12).astype(np.float32), 2) * 0.8
     lr = 255 * np.array(gains, np.float32) * (hr / 255) ** np.float32(gamma)
-    found = compare_colours(lr, hr, np.ones(hr.shape[:2], np.float32), blur=0)
+    found, _ = compare_colours(lr, hr, np.ones(hr.shape[:2], np.float32), blur=0)
     assert [found[f"gain_{name}"] for name in ("red", "green", "blue")] == pytest.approx(gains, abs=0.012)
     assert found["gamma"] == pytest.approx(gamma, abs=0.01)
     assert found["colour_error"] < 0.5
@@ -165,7 +165,7 @@ def test_gains_are_told_from_a_tone_curve(gains, gamma):
 
 def test_nothing_is_said_of_white_pictures():
     white = np.full((HEIGHT, WIDTH, 3), 255, np.float32)
-    assert compare_colours(white, white, np.ones((HEIGHT, WIDTH), np.float32), blur=0) == {}
+    assert compare_colours(white, white, np.ones((HEIGHT, WIDTH), np.float32), blur=0) == ({}, None)
     figures = measure_pair(*[np.full((64, 64, 3), 255, np.uint8)] * 2, 1).figures
     assert figures.contrast == 0
     assert figures.saturated == 100

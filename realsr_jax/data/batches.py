@@ -9,6 +9,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from realsr_jax.data.pair_fitting import MOST_DRAWS
 from realsr_jax.data.training_pairs import TrainingPairs
 from realsr_jax.system.processes import start_worker
 
@@ -136,10 +137,14 @@ def make_told_sample(
     index = _image_index(pairs, number, seed)
     side = patch_size // pairs.scale
     random = _random(seed, _CROP, number)
-    top, left = random.integers(pairs.sizes[index] - side + 1).tolist()
-    patches, words = pairs.crop_and_tell(
-        index, slice(top, top + side), slice(left, left + side), _random(seed, _DEGRADATION, number)
-    )
+    for _ in range(MOST_DRAWS):
+        top, left = random.integers(pairs.sizes[index] - side + 1).tolist()
+        place = slice(top, top + side), slice(left, left + side)
+        if pairs.registers(index, *place):
+            break
+    else:
+        raise ValueError(f"{pairs.names[index]}: no patch of {patch_size} pixels registers")
+    patches, words = pairs.crop_and_tell(index, *place, _random(seed, _DEGRADATION, number))
     left_right, up_down, transposed = random.integers(2, size=3).tolist() if augment else (0, 0, 0)
     if left_right:
         patches = [patch[:, ::-1] for patch in patches]

@@ -20,7 +20,14 @@ from typing import Any, Final, TypeGuard
 import numpy as np
 
 from realsr_jax.data.errors import DataError
-from realsr_jax.data.pair_reading import PairImages, UnreadPair, check_space, load_all, load_pair
+from realsr_jax.data.pair_reading import (
+    CheckedPairs,
+    PairImages,
+    UnreadPair,
+    check_space,
+    load_all,
+    load_pair,
+)
 from realsr_jax.system.files import locked
 
 _VERSION: Final = 1
@@ -35,23 +42,21 @@ class DecodedStore:
     """The pairs in a store's folder. Can be pickled, without the pixels.
 
     Attributes:
-        lr_sizes: int64 [n, 2], height and width of the LR images; 0 where there is a problem.
-        problems: by index, why a pair cannot be used, in one line.
+        checked: what is known of them.
         n_bytes: size of all pixels.
     """
 
-    def __init__(self, folder: Path, scale: int, lr_sizes: np.ndarray, problems: dict[int, str]) -> None:
-        self.lr_sizes = lr_sizes
-        self.problems = problems
+    def __init__(self, folder: Path, scale: int, checked: CheckedPairs) -> None:
+        self.checked = checked
         self._folder = folder
         self._scale = scale
-        self._ends = np.cumsum(3 * lr_sizes.prod(1) * (1 + scale**2))
+        self._ends = np.cumsum(3 * checked.lr_sizes.prod(1) * (1 + scale**2))
         self.n_bytes = int(self._ends[-1]) if len(self._ends) else 0
 
     def load(self, index: int) -> PairImages:
         """Returns a pair as views of the file, of which the rows that are looked at are read from disk."""
         scale = self._scale
-        height, width = map(int, self.lr_sizes[index])
+        height, width = map(int, self.checked.lr_sizes[index])
         end = int(self._ends[index])
         middle = end - 3 * height * width * scale**2
         lr = self._pixels[middle - 3 * height * width : middle].reshape(height, width, 3)
@@ -108,7 +113,8 @@ def _read_store(target: Path, scale: int) -> DecodedStore | None:
         index = json.loads((target / "index.json").read_text())
         sizes = np.array(index["lr_sizes"], np.int64).reshape(-1, 2)
         problems = {int(number): text for number, text in index["problems"].items()}
-        store = DecodedStore(target, scale, sizes, problems)
+        registered = {int(number): _map_of(text) for number, text in index.get("registered", {}).items()}
+        store = DecodedStore(target, scale, CheckedPairs(sizes, problems, registered))
         return store if (target / "pixels.bin").stat().st_size == store.n_bytes else None
     except (OSError, ValueError, KeyError):
         return None
@@ -118,7 +124,9 @@ def _is_current(
     store: DecodedStore | None, unread: Sequence[UnreadPair], scale: int
 ) -> TypeGuard[DecodedStore]:
     """Returns whether a store is there and no pair can be used that could not (a network drive came back)."""
-    return store is not None and all(isinstance(load_pair(unread[i], scale), str) for i in store.problems)
+    return store is not None and all(
+        isinstance(load_pair(unread[i], scale), str) for i in store.checked.problems
+    )
 
 
 def _remove_stale(target: Path) -> None:
@@ -164,7 +172,7 @@ def _write_pixels(
                     needed = file.tell() / _TRIAL * (len(unread) - _TRIAL) / 2
                     check_space(folder, needed, "decoded images", _OTHERWISE)
 
-            sizes, problems = load_all(unread, scale, note, keep)
+            checked = load_all(unread, scale, note, keep)
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave a file of this size without content
     except OSError as error:
@@ -172,4 +180,22 @@ def _write_pixels(
         raise DataError(
             f"{folder}: {error.strerror or error} after {n_bytes:,} bytes of decoded images; {_OTHERWISE}"
         ) from error
-    return {"lr_sizes": sizes.tolist(), "problems": problems}
+    registered = {number: _text_of(blocks) for number, blocks in checked.registered.items()}
+    return {
+        "lr_sizes": checked.lr_sizes.tolist(),
+        "problems": checked.problems,
+        "registered": registered,
+    }
+
+
+def _text_of(blocks: np.ndarray) -> str:
+    """Writes which blocks register as rows of hexadecimal digits behind their length."""
+    rows = (np.packbits(row).tobytes().hex() for row in blocks)
+    return " ".join((str(blocks.shape[1]), *rows))
+
+
+def _map_of(text: str) -> np.ndarray:
+    """Reads what `_text_of` wrote."""
+    length, *rows = text.split()
+    packed = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8).reshape(len(rows), -1)
+    return np.unpackbits(packed, axis=1, count=int(length)).astype(bool)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,12 +32,29 @@ class UnreadPair:
         fingerprint: differs whenever what `load` returns may differ.
         load: reads LR and HR, whose sizes may be anything. Raises an exception that says what is wrong.
         paths: the files that it reads, LR before HR, if it reads files.
+        find_registered: finds in what `load` returns the blocks that register, see `pair_fitting`; None where
+            all may be used. Raises likewise.
     """
 
     name: str
     fingerprint: str
     load: Callable[[], PairImages]
     paths: tuple[Path, ...] = ()
+    find_registered: Callable[[PairImages], np.ndarray] | None = None
+
+
+class LoadedPair(NamedTuple):
+    """A pair that can be used.
+
+    Attributes:
+        lr: uint8 [h, w, 3].
+        hr: uint8 [h * scale, w * scale, 3].
+        registered: bool, which blocks register, see `pair_fitting`; None where all may be used.
+    """
+
+    lr: np.ndarray
+    hr: np.ndarray
+    registered: np.ndarray | None
 
 
 def unread_pair(read: Callable[..., PairImages], *paths: Path, **options: Any) -> UnreadPair:
@@ -117,17 +134,30 @@ def _read(path: Path) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class UndecodedPairs:
-    """Pairs that are decoded anew whenever they are asked for. Can be pickled.
+class CheckedPairs:
+    """What is known of pairs once each was loaded.
 
     Attributes:
         lr_sizes: int64 [n, 2], height and width of the LR images; 0 where there is a problem.
         problems: by index, why a pair cannot be used, in one line.
-        unread: the pairs.
+        registered: by index, which blocks of a pair register, where not all may be used; see `LoadedPair`.
     """
 
     lr_sizes: np.ndarray
     problems: dict[int, str]
+    registered: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class UndecodedPairs:
+    """Pairs that are decoded anew whenever they are asked for. Can be pickled.
+
+    Attributes:
+        checked: what is known of them.
+        unread: the pairs.
+    """
+
+    checked: CheckedPairs
     unread: Sequence[UnreadPair]
 
     def load(self, index: int) -> PairImages:
@@ -140,7 +170,7 @@ def load_all(
     scale: int,
     progress: Callable[[int], None],
     keep: Callable[[PairImages], object] = lambda images: None,
-) -> tuple[np.ndarray, dict[int, str]]:
+) -> CheckedPairs:
     """Loads every pair once, several at once.
 
     Args:
@@ -148,47 +178,47 @@ def load_all(
         scale: of the network.
         progress: called with the number of pairs loaded so far.
         keep: called with the images of each pair that can be used, in order.
-
-    Returns:
-        The sizes of the LR images and the problems; see `UndecodedPairs`.
     """
-    lr_sizes, problems = np.zeros((len(unread), 2), np.int64), {}
+    checked = CheckedPairs(np.zeros((len(unread), 2), np.int64), {}, {})
     for index, loaded in enumerate(in_threads(partial(load_pair, scale=scale), unread, count_threads())):
         if isinstance(loaded, str):
-            problems[index] = loaded
+            checked.problems[index] = loaded
         else:
-            lr_sizes[index] = loaded[0].shape[:2]
-            keep(loaded)
+            checked.lr_sizes[index] = loaded.lr.shape[:2]
+            if loaded.registered is not None:
+                checked.registered[index] = loaded.registered
+            keep((loaded.lr, loaded.hr))
         progress(index + 1)
-    return lr_sizes, problems
+    return checked
 
 
-def load_pair(unread: UnreadPair, scale: int) -> PairImages | str:
-    """Loads a pair and checks its sizes.
+def load_pair(unread: UnreadPair, scale: int) -> LoadedPair | str:
+    """Loads a pair, checks its sizes and finds where it registers.
 
     Args:
         unread: the pair.
         scale: how many times larger HR must be.
 
     Returns:
-        The images, or a line on why they cannot be used.
+        The pair, or a line on why it cannot be used.
 
     Raises:
         DataError: if they are too large for the memory.
     """
     try:
         lr, hr = unread.load()
+        try:
+            check_pair_sizes(lr, hr, scale)
+        except ImageError as error:
+            return f"{unread.name}: {error}"
+        registered = None if unread.find_registered is None else unread.find_registered((lr, hr))
     except (ImageError, DataError) as error:
         return in_one_line(error)
     except MemoryError as error:  # says nothing about the file
         raise DataError(f"{unread.name}: {MEMORY_TEXT}") from error
     except Exception as error:  # broken records make decoders raise nearly anything
         return " ".join(f"{unread.name}: {type(error).__name__} {error}".split())
-    try:
-        check_pair_sizes(lr, hr, scale)
-    except ImageError as error:
-        return f"{unread.name}: {error}"
-    return lr, hr
+    return LoadedPair(lr, hr, registered)
 
 
 def check_space(folder: Path, needed: float, what: str, advice: str) -> None:

@@ -15,6 +15,7 @@ from realsr_jax.data import pair_reading
 from realsr_jax.data.camera import Camera
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.matching import find_keyed, match_pairs, read_clean_list
+from realsr_jax.data.pair_fitting import fit_pair
 from realsr_jax.data.pair_reading import PairImages, UnreadPair, unread_pair
 from realsr_jax.system.errors import require
 
@@ -92,25 +93,35 @@ class PairFolder(Source):
         hr: likewise.
         clean_list: a text file with one image name a line; pairs that it does not name are left out.
         reduce_lr: whether LR images are as large as HR images and must be reduced by the scale first.
+        fit_colours: whether LR gets HR's colours: each channel's offset and gain, and the tone curve, are
+            undone as washing measures them. Needs OpenCV, like the next.
+        max_shift: LR pixels by which LR and HR may lie apart in patches of training, which also are not cut
+            where they show different things; 0 cuts patches anywhere. Validation takes whole images.
     """
 
     lr: str = ""
     hr: str = ""
     clean_list: str = ""
     reduce_lr: bool = False
+    fit_colours: bool = False
+    max_shift: float = 0.0
 
     def validate(self, scale: int) -> None:
         """See `Source.validate`."""
         for name in ("lr", "hr"):
             example = f"a folder, such as --config.train[0].{name}=photos/{name}"
             require(getattr(self, name) != "", self, name, example)
+        require(0 <= self.max_shift < math.inf, self, "max_shift", "LR pixels, or 0 to cut patches anywhere")
 
     def list_pairs(self, scale: int) -> Listed:
         """See `Source.list_pairs`."""
         read, options = pair_reading.read_pair, {}
         if self.reduce_lr:
             read, options = pair_reading.read_reduced, {"scale": scale}
-        return _list_matched(self, self.lr, self.hr, "{} images", read, **options)
+        pairs, problems = _list_matched(self, self.lr, self.hr, "{} images", read, **options)
+        return [
+            fit_pair(pair, scale, fit_colours=self.fit_colours, max_shift=self.max_shift) for pair in pairs
+        ], problems
 
 
 @dataclasses.dataclass

@@ -240,7 +240,7 @@ def _example(pair: StoredPair, scale: int) -> Example | str:
     except OSError as error:  # a file that went away since
         return f"{error.filename}: {error.strerror}"
     if len(sides) == 1:
-        sides.append(encode(loaded[1], Metadata(), format="PNG", quality=95))
+        sides.append(encode(loaded.hr, Metadata(), format="PNG", quality=95))
     return {"lr": sides[0], "hr": sides[1], "name": pair.name}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from realsr_jax.data.camera import MARGIN, Camera
 from realsr_jax.data.decoded_store import DecodedStore, open_store
 from realsr_jax.data.errors import DataError
+from realsr_jax.data.pair_fitting import has_patches, registers
 from realsr_jax.data.pair_reading import PairImages, UndecodedPairs, UnreadPair, load_all
 from realsr_jax.data.sources import Mixed, Part, Source
 from realsr_jax.system.files import cache_folder
@@ -81,7 +82,7 @@ class TrainingPairs:
         """Joins pairs; `places` says for each where its images are."""
         self.scale = scale
         self.names = names
-        self.sizes = np.array([place.images.lr_sizes[place.index] for place in places])
+        self.sizes = np.array([place.images.checked.lr_sizes[place.index] for place in places])
         self.problems = problems
         self.portions = tuple(portions) or (Portion(0, len(names), 1.0),)
         self._places = places
@@ -110,6 +111,11 @@ class TrainingPairs:
             LR [h, w, 3] and HR [h * scale, w * scale, 3], uint8 copies.
         """
         return self.crop_and_tell(index, rows, columns, random)[0]
+
+    def registers(self, index: int, rows: slice, columns: slice) -> bool:
+        """Returns whether a part of a pair, as `crop` takes it, may be a patch of training."""
+        place = self._places[index]
+        return registers(place.images.checked.registered.get(place.index), rows, columns)
 
     def crop_and_tell(
         self, index: int, rows: slice, columns: slice, random: np.random.Generator | None = None
@@ -187,15 +193,21 @@ def open_pairs(
 
         images = _open_images(unread, scale, decoded_dir, report)
         n_ready += len(unread)
-        problems += [*unmatched, *images.problems.values()]
-        for index, (height, width) in enumerate((images.lr_sizes * scale).tolist()):
-            name = unread[index].name
+        checked = images.checked
+        problems += [*unmatched, *checked.problems.values()]
+        for index, (height, width) in enumerate((checked.lr_sizes * scale).tolist()):
+            name, registered = unread[index].name, checked.registered.get(index)
             if 0 < min(height, width) < patch_size:
                 is_any_small = True
                 problems.append(
                     f"{name}: HR is {width} x {height} pixels, smaller than the patch size {patch_size}"
                 )
-            elif index not in images.problems:
+            elif patch_size and not has_patches(registered, (height, width), patch_size, scale):
+                problems.append(
+                    f"{name}: LR and HR register in too few places for patches of {patch_size} pixels; leave "
+                    "it out, raise max_shift or lower --config.patch_size"
+                )
+            elif index not in checked.problems:
                 names.append(name)
                 places.append(Place(images, index, camera))
         portions.append(Portion(start, len(names) - start, part.share))
@@ -221,6 +233,6 @@ def _open_images(
 ) -> DecodedStore | UndecodedPairs:
     """Opens the store of a data set, or its files if nothing may be stored."""
     if decoded_dir == "none":
-        return UndecodedPairs(*load_all(unread, scale, progress), unread)
+        return UndecodedPairs(load_all(unread, scale, progress), unread)
     folder = Path(decoded_dir) if decoded_dir else cache_folder("decoded")
     return open_store(unread, scale, folder, progress)

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from realsr_jax.wash.colour import recolour
 from realsr_jax.wash.measure import Measured
 from realsr_jax.wash.opencv import cv2
 
@@ -40,18 +41,8 @@ def align_pair(
         flags=cv2.INTER_LANCZOS4,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    if colours:
-        moved = _recoloured(moved, measured)
+    if colours and measured.curves is not None:
+        moved = recolour(moved, measured.curves)
     inner = slice(margin, height - margin), slice(margin, width - margin)
     outer = tuple(slice(part.start * scale, part.stop * scale) for part in inner)
     return np.clip(np.rint(moved[inner]), 0, 255).astype(np.uint8), hr[outer]
-
-
-def _recoloured(lr: np.ndarray, measured: Measured) -> np.ndarray:
-    """Undoes offset, gain and tone curve."""
-    f = measured.figures
-    gain = np.array([f.gain_red, f.gain_green, f.gain_blue], np.float32)
-    offset = np.array([f.offset_red, f.offset_green, f.offset_blue], np.float32)
-    if not (np.isfinite(gain).all() and np.isfinite(offset).all() and np.isfinite(f.gamma)):
-        return lr
-    return 255 * np.maximum((lr - offset) / (255 * gain), 0) ** np.float32(1 / f.gamma)

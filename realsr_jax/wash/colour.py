@@ -1,6 +1,6 @@
 """How the colours of two registered images differ."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,26 @@ _EDGE: Final = 0.02  # of the difference between neighbours
 _GAMMA: Final = 0.03
 _OFFSET: Final = 1.0
 _GAIN: Final = 0.2
+_ANY_OFFSET: Final = 20.0  # of pairs that are corrected, whatever is healthy
 
 
-def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur: float) -> dict[str, float]:
+class Curves(NamedTuple):
+    """What makes LR's colours of HR's: ``gain * 255 * (hr / 255) ** gamma + offset``.
+
+    Attributes:
+        gain: float [3], of red, green and blue.
+        offset: float [3], in grey levels.
+        gamma: of all channels.
+    """
+
+    gain: np.ndarray
+    offset: np.ndarray
+    gamma: float
+
+
+def compare_colours(
+    lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur: float
+) -> tuple[dict[str, float], Curves | None]:
     """Compares smoothed images where they are even, without what is nearly black or white in either.
 
     Near edges, colours differ by blur and sharpening; the flattest parts tell them best.
@@ -40,7 +57,8 @@ def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur
     Returns:
         ``ratio``, ``gain``, ``gamma``, ``colour_error``, and for each channel ``gain_red``, ``offset_red``
         and so on, see `Figures`: LR is nearly ``gain * 255 * (hr / 255) ** gamma + offset``. The error is
-        that of the worst channel where the picture is even. Nothing if too little can be compared.
+        that of the worst channel where the picture is even. And the curves by which LR is corrected, of
+        which offsets need not be small. Nothing and None if too little can be compared.
     """
     size = max(1, lr.shape[1] // _STEP), max(1, lr.shape[0] // _STEP)
     lr, hr, known = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (lr, hr, trusted))
@@ -49,10 +67,10 @@ def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur
     for image in (lr, hr):
         usable &= (image.max(2) < _BRIGHTEST) & (image.max(2) > _DARKEST)
     if usable.sum() < 2 * _FEWEST:
-        return {}
+        return {}, None
     lr, hr, slopes = lr[usable].astype(np.float64), hr[usable].astype(np.float64), _slopes(lr + hr)[usable]
-    curves = [_bin(lr[:, channel], hr[:, channel], slopes) for channel in range(3)]
-    gain, offset, gamma = _fit_curves(curves)
+    bins = [_bin(lr[:, channel], hr[:, channel], slopes) for channel in range(3)]
+    gain, offset, gamma = _fit_curves(bins, _OFFSET)
     errors = (lr - (255 * gain * (np.maximum(hr, 0.5) / 255) ** gamma + offset)) ** 2
     even = errors[slopes <= np.median(slopes)]
     # Without the largest tenth, which is objects that moved.
@@ -60,12 +78,27 @@ def compare_colours(lr: np.ndarray, hr: np.ndarray, trusted: np.ndarray, *, blur
     ratio = lr.sum(0) / np.maximum(hr.sum(0), 1e-6)
     channels = {f"gain_{name}": float(value) for name, value in zip(_CHANNELS, gain, strict=True)}
     channels |= {f"offset_{name}": float(value) for name, value in zip(_CHANNELS, offset, strict=True)}
-    return channels | {
+    figures = channels | {
         "ratio": float(ratio[np.abs(ratio - 1).argmax()]),
         "gain": 100 * float(np.abs(gain - 1).max()),
         "gamma": gamma,
         "colour_error": float(error),
     }
+    return figures, _fit_curves(bins, _ANY_OFFSET)
+
+
+def recolour(lr: np.ndarray, curves: Curves) -> np.ndarray:
+    """Gives LR HR's colours.
+
+    Args:
+        lr: uint8 or float32 [h, w, 3], 0..255.
+        curves: what is undone.
+
+    Returns:
+        float32 [h, w, 3], not clipped above.
+    """
+    gain, offset = (np.asarray(values, np.float32) for values in (curves.gain, curves.offset))
+    return 255 * np.maximum((lr - offset) / (255 * gain), 0) ** np.float32(1 / curves.gamma)
 
 
 def _slopes(image: np.ndarray) -> np.ndarray:
@@ -90,10 +123,8 @@ def _bin(lr: np.ndarray, hr: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray
     return np.array(level), np.array(median), np.array(weight)
 
 
-def _fit_curves(
-    bins: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fits gain and offset of each channel and the exponent of all, near 1, 0 and 1."""
+def _fit_curves(bins: list[tuple[np.ndarray, np.ndarray, np.ndarray]], offset: float) -> Curves:
+    """Fits gain and offset of each channel, near 1 and as near 0 as is said, and the exponent of all, near 1."""
     rows = []
     for channel, (level, _, _) in enumerate(bins):
         columns = np.zeros((len(level), 7))
@@ -104,11 +135,11 @@ def _fit_curves(
     a = np.concatenate(rows)
     _, b, weights = (np.concatenate(values) for values in zip(*bins, strict=True))
     w = weights
-    prior = np.diag(1 / np.array([_GAIN] * 3 + [_OFFSET] * 3 + [_GAMMA]) ** 2)
+    prior = np.diag(1 / np.array([_GAIN] * 3 + [offset] * 3 + [_GAMMA]) ** 2)
     solution = np.zeros(7)
     for _ in range(3):
         solution = np.linalg.solve((a * w[:, None]).T @ a + prior, (a * w[:, None]).T @ b)
         # Bins that an object has changed differ from the others' curve.
         far = np.abs(b - a @ solution) * np.sqrt(weights)
         w = weights / np.maximum(1, far / 2) ** 2
-    return 1 + solution[:3], solution[3:6], 1 + float(solution[6])
+    return Curves(1 + solution[:3], solution[3:6], 1 + float(solution[6]))

@@ -97,11 +97,15 @@ def _typical(excess: np.ndarray, tones: np.ndarray, slopes: np.ndarray, covered:
     return cv2.blur(medians[kind], (9, 9))
 
 
+def find_differing(difference: np.ndarray) -> np.ndarray:
+    """Returns where compact regions differ, uint8 [h, w], 0 or 1; see `measure_difference`."""
+    differs = (difference > 1).astype(np.uint8)
+    return cv2.morphologyEx(differs, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
+
+
 def differing_share(difference: np.ndarray, covered: np.ndarray) -> float:
     """Returns the share of the picture, 0 to 1, that differs in compact regions."""
-    differs = (difference > 1).astype(np.uint8)
-    compact = cv2.morphologyEx(differs, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
-    return float(compact.sum() / max(covered.sum(), 1))
+    return float(find_differing(difference).sum() / max(covered.sum(), 1))
 
 
 def _slopes(image: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from realsr_jax.images.photo import check_pair_sizes
-from realsr_jax.wash.colour import compare_colours
-from realsr_jax.wash.difference import differing_share, measure_difference, predict
+from realsr_jax.wash.colour import Curves, compare_colours
+from realsr_jax.wash.difference import differing_share, find_differing, measure_difference, predict
 from realsr_jax.wash.figures import Figures
 from realsr_jax.wash.opencv import cv2
 from realsr_jax.wash.registration import CELL, Registration, refine, register, warp
@@ -29,11 +29,13 @@ class Measured:
         figures: the figures.
         registration: how the images lie to each other; None if they are too small or flat to tell.
         difference: float32 [h, w] of LR's size, above 1 where the images show different things; or None.
+        curves: what tells LR's colours from HR's; None if too little can be compared.
     """
 
     figures: Figures
     registration: Registration | None
     difference: np.ndarray | None
+    curves: Curves | None
 
 
 def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
@@ -51,11 +53,45 @@ def measure_pair(lr: np.ndarray, hr: np.ndarray, scale: int) -> Measured:
     height, width = lr.shape[:2]
     reduced = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA) if scale > 1 else hr
     figures = {"scale": float(scale), **_content_figures(lr, hr)}
-    registration = difference = None
+    registration = difference = curves = None
     if min(height, width) >= _LEAST_SIDE and figures["contrast"] > 0.5:
-        fitting, registration, difference = _fit(lr.astype(np.float32), reduced.astype(np.float32), scale)
+        fitting, registration, difference, curves = _fit(
+            lr.astype(np.float32), reduced.astype(np.float32), scale
+        )
         figures |= fitting | {"detail": measure_detail(_grey(hr))}
-    return Measured(Figures(**figures), registration, difference)
+    return Measured(Figures(**figures), registration, difference, curves)
+
+
+def find_registered(measured: Measured, *, block: int, max_shift: float) -> np.ndarray | None:
+    """Finds the parts of a pair in which LR and HR show the same in the same place.
+
+    Where there is too little texture to measure a local shift, that of the whole pair counts.
+
+    Args:
+        measured: what `measure_pair` returned.
+        block: side of the parts in LR pixels.
+        max_shift: LR pixels by which they may lie apart, twice the uncertainty left aside.
+
+    Returns:
+        bool [h / block, w / block], rounded up; None if not even the shift of the whole could be measured.
+    """
+    registration, difference = measured.registration, measured.difference
+    if registration is None or difference is None or not math.isfinite(registration.uncertainty):
+        return None
+    height, width = difference.shape
+    rows, columns = -(-height // block), -(-width // block)
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    centres = (np.arange(count) * block + (block - 1) / 2 for count in (columns, rows))
+    x, y = np.meshgrid(*centres)
+    found = np.hypot(*registration.similarity.at(x - middle_x, y - middle_y)) <= max_shift
+    x, y = registration.positions.T
+    global_x, global_y = registration.similarity.at(x - middle_x, y - middle_y)
+    shifts = np.hypot(registration.shifts[:, 0] + global_x, registration.shifts[:, 1] + global_y)
+    far = shifts - 2 * registration.sigma > max_shift
+    found[(y[far] // block).astype(int), (x[far] // block).astype(int)] = False
+    differs = np.zeros((rows * block, columns * block), bool)
+    differs[:height, :width] = find_differing(difference)
+    return found & ~differs.reshape(rows, block, columns, block).any((1, 3))
 
 
 def hash_pixels(image: np.ndarray) -> str:
@@ -87,7 +123,9 @@ def _content_figures(lr: np.ndarray, hr: np.ndarray) -> dict[str, float]:
     return {"saturated": max(saturated), "contrast": min(contrast)}
 
 
-def _fit(lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[dict[str, float], Registration, np.ndarray]:
+def _fit(
+    lr: np.ndarray, hr: np.ndarray, scale: int
+) -> tuple[dict[str, float], Registration, np.ndarray, Curves | None]:
     """Aligns reduced HR with LR and measures what remains, float32 [h, w, 3] each."""
     lr_grey, hr_grey = _grey(lr), _grey(hr)
     first = register(lr_grey, hr_grey)
@@ -100,14 +138,16 @@ def _fit(lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[dict[str, float], 
     lr_soft, moved_soft = _equally_soft(lr, moved, sharpness.blur)
     predicted = predict(_grey(lr_soft), _grey(moved_soft), covered)
     difference = measure_difference(_grey(lr_soft), predicted, covered)
+    trusted = covered * (difference < 1)
+    colours, curves = compare_colours(lr_soft, moved_soft, trusted, blur=sharpness.blur)
     figures = {
         **_alignment_figures(registration, lr.shape[1::-1]),
-        **compare_colours(lr_soft, moved_soft, covered * (difference < 1), blur=sharpness.blur),
+        **colours,
         "differing": 100 * differing_share(difference, covered),
         "sharpness": sharpness.ratio,
         "blur": sharpness.blur,
     }
-    return figures, registration, difference
+    return figures, registration, difference, curves
 
 
 def _equally_soft(lr: np.ndarray, hr: np.ndarray, blur: float) -> tuple[np.ndarray, np.ndarray]:

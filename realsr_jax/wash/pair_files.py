@@ -122,7 +122,7 @@ def make_entry(pair: Record, scale: int, verdict: Verdict) -> dict[str, Any] | N
     factor = _SHOWN_SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     # Of images whose sizes do not fit, nothing can be measured.
-    measured = Measured(Figures(), None, None) if pair.fault else measure_pair(lr, hr, scale)
+    measured = Measured(Figures(), None, None, None) if pair.fault else measure_pair(lr, hr, scale)
     figures = {} if pair.fault else {k: text.format(f=measured.figures) for k, text in _SHOWN_FIGURES.items()}
     pictures = {"lr": _shown(lr, size), "hr": _shown(hr, size)}
     pictures["difference"] = _show_difference(**pictures, difference=measured.difference)
