@@ -24,7 +24,7 @@ def reduce_image(image: np.ndarray, size: tuple[int, int], dtype: Any) -> np.nda
     result = np.empty((*size, image.shape[2]), dtype)
     for channel in range(image.shape[2]):
         plane = Image.fromarray(image[..., channel].astype(np.float32))
-        values = np.asarray(plane.resize(size[::-1], Image.Resampling.LANCZOS))
+        values = np.asarray(plane.resize((size[1], size[0]), Image.Resampling.LANCZOS))
         values = values * np.float32(target / np.iinfo(image.dtype).max)
         result[..., channel] = np.rint(np.clip(values, 0, target))
     return result

@@ -101,7 +101,8 @@ def enable_compilation_cache() -> None:
     """
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None:
+    is_set = jax.config.values["jax_compilation_cache_dir"] is not None
+    if is_set or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     try:
         folder = cache_folder("xla")

@@ -127,7 +127,7 @@ def upscale_photo(
         images.ImageError: if the format cannot hold the result.
         ValueError: if the image does not suit the upscaler's tiling.
     """
-    height, width = size.of(*photo.rgb.shape[:2], upscaler.scale)
+    height, width = size.of(photo.rgb.shape[0], photo.rgb.shape[1], upscaler.scale)
     check_writable(format, width=width, height=height, has_alpha=photo.is_transparent)
     dtype = result_dtype(photo, format=format)
     # A filter sees all levels of the source.
