@@ -163,7 +163,7 @@ def _parse(
         return None
     extra = table.values(argv)[1:]
     if table.paths_flag is not None:
-        listed = [path for text in table.values[table.paths_flag].value for path in _split(text)]
+        listed = [path for text in table.values[table.paths_flag].value or () for path in _split(text)]
         table.values[table.paths_flag].value = [*listed, *extra]
     elif extra:
         raise flags.Error(f"unexpected argument {extra[0]!r}; commas, not spaces, separate a flag's values")

@@ -43,7 +43,7 @@ def run_jobs(plan: Plan, config: InferenceConfig, *, tile_batch: int | None, qua
     """
     todo = [job for job in plan.jobs if job.problem is None and not job.is_done]
     for folder in dict.fromkeys(job.target.parent for job in todo):
-        check_output_folder(folder, f"--output={folder}").mkdir(parents=True, exist_ok=True)
+        check_output_folder(str(folder), f"--output={folder}").mkdir(parents=True, exist_ok=True)
     report = JobReport(_NAME, plan)
     with silent_pillow(), report.bar:
         for job in plan.jobs:
