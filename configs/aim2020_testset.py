@@ -1,6 +1,6 @@
 """The published run on the AIM 2020 test set: four networks, each with its tilings, averaged in 8 bits.
 
-    realsr-upscale --config=aim2020_testset --input=AIM2020_test/ --output=out/
+    realsr-upscale --config=aim2020_testset AIM2020_test/ -o out/
 
 Needs the four converted checkpoints in weights/edsr, weights/drln, weights/oaddet and weights/deep_oaddet, or
 named in this order by --weights=DIR,DIR,DIR,DIR.

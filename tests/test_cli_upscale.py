@@ -257,16 +257,16 @@ def test_home_and_odd_names(monkeypatch, tmp_path, capsys):
 # Not overwriting
 
 
-def test_in_place_is_refused(capsys):
-    before = [save("photos/a.png").read_bytes(), save("photos/b.png").read_bytes()]
-    assert run("-i", "photos", "-o", "photos", "--weights=bicubic") == 2
+def test_beside_a_photo_the_result_has_another_name(capsys):
+    before = save("photos/a.png").read_bytes()
+    assert run("photos", "-o", "photos", "--weights=bicubic") == 0
+    assert files_in("photos") == ["a.png", "a_x2.png"]
+    assert Path("photos/a.png").read_bytes() == before
+    assert run("photos", "-o", "photos", "--weights=bicubic", "--suffix=", "--overwrite") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "photos/a.png: its result photos/a.png would replace a photo of the input; use --suffix" in error
-    assert [Path("photos/a.png").read_bytes(), Path("photos/b.png").read_bytes()] == before
-    assert (
-        run("-i", "photos/a.png", "-o", "photos/b.png", "--weights=bicubic") == 0
-    )  # not a photo of the input
+    assert Path("photos/a.png").read_bytes() == before
 
 
 def test_replacing_a_photo_through_a_link_is_refused(capsys):
@@ -275,16 +275,18 @@ def test_replacing_a_photo_through_a_link_is_refused(capsys):
     Path("photos/a.png").symlink_to(Path("real/a.png").resolve())
     Path("elsewhere").symlink_to("real")
     assert run("-i", "photos", "-o", "real", "--weights=bicubic") == 2
-    assert run("-i", "real", "-o", "elsewhere", "--weights=bicubic") == 2
-    assert capsys.readouterr().err.count("would replace a photo") == 2
+    assert capsys.readouterr().err.count("would replace a photo") == 1
+    assert run("-i", "real", "-o", "elsewhere", "--weights=bicubic") == 0  # the photo's own folder
+    assert files_in("real") == ["a.png", "a_x2.png"]
 
 
 def test_only_the_photo_in_danger_is_left_out(capsys):
     save("a.png")
+    save("other/a.png")
     save("other/b.png")
     assert run("-i", "a.png,other", "-o", ".", "--weights=bicubic") == 1
-    assert capsys.readouterr().err.startswith("realsr-upscale: a.png: its result a.png would replace")
-    assert load("b.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    assert capsys.readouterr().err.startswith("realsr-upscale: other/a.png: its result a.png would replace")
+    assert load("a_x2.png").shape == load("b.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
 
 
 def test_colliding_names(capsys):
@@ -305,40 +307,148 @@ def test_file_named_twice_is_upscaled_once(capsys):
     assert "1 of 1 photos" in capsys.readouterr().out
 
 
-def test_skip_existing(capsys):
+def test_results_that_exist_are_kept(capsys):
     save("photos/a.png")
     save("photos/b.png")
     Path("out").mkdir()
     Path("out/a.png").write_bytes(b"kept")
-    assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--skip_existing") == 0
+    assert run("photos", "-o", "out", "--weights=bicubic") == 0
     assert Path("out/a.png").read_bytes() == b"kept"
     assert load("out/b.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
-    assert ", 1 existed already\n" in capsys.readouterr().out
-    assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--skip_existing") == 0
-    assert capsys.readouterr().out == "nothing to do, 2 existed already\n"
+    assert ", out/a.png exists already (--overwrite replaces it)\n" in capsys.readouterr().out
+    assert run("photos", "-o", "out", "--weights=bicubic") == 0
+    line = "nothing to do, 2 results exist already (--overwrite replaces them)\n"
+    assert capsys.readouterr().out == line
+    assert run("photos", "-o", "out", "--weights=bicubic", "--overwrite") == 0
+    assert load("out/a.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    assert "exist" not in capsys.readouterr().out
+
+
+# What people type
+
+
+def test_the_result_of_a_photo_stands_beside_it(weights):
+    save("photos/a.b.jpg")
+    assert run("photos/a.b.jpg", "--weights=bicubic") == 0
+    assert run("photos/a.b.jpg", f"--weights={weights}/edsr_tiny_x3", "--format=png") == 0
+    assert files_in("photos") == ["a.b.jpg", "a.b_x2.jpg", "a.b_x3.png"]
+    assert load("photos/a.b_x3.png").shape == (3 * HEIGHT, 3 * WIDTH, 3)
+
+
+@pytest.mark.parametrize("name", ["photos", "photos/", "./photos", "photos/sub/.."])
+def test_the_results_of_a_folder_stand_in_a_folder_beside_it(name):
+    save("photos/a.png")
+    save("photos/sub/b.png")
+    assert run(name, "--weights=bicubic", "--recursive") == 0
+    assert files_in("photos_x2") == ["a.png", "sub/b.png"]
+    assert files_in("photos") == ["a.png", "sub/b.png"]
+
+
+def test_the_folder_one_is_in(monkeypatch):
+    save("photos/a.png")
+    monkeypatch.chdir("photos")
+    assert run(".", "--weights=bicubic") == 0
+    assert files_in("..") == ["photos/a.png", "photos_x2/a.png"]
+
+
+def test_files_folders_patterns_and_flags_in_any_order():
+    for name in ("a,b.png", "c.png", "one/d.png", "two/e.png", "f1.png", "f2.png", "f3.png", "[g].png"):
+        save(name)
+    args = ("c.png", "--weights=bicubic", "one", "--input=a,b.png", "f[12].*", "-i", "two,f3.png", "[g].png")
+    assert run(*args, "-o", "out") == 0
+    names = ["[g].png", "a,b.png", "c.png", "d.png", "e.png", "f1.png", "f2.png", "f3.png"]
+    assert files_in("out") == names
+
+
+def test_a_pattern_through_folders():
+    save("photos/a/b.png")
+    save("photos/c.png")
+    assert run("photos/**/*.png", "--weights=bicubic") == 0
+    assert files_in("photos") == ["a/b.png", "a/b_x2.png", "c.png", "c_x2.png"]
 
 
 @pytest.mark.parametrize(
-    "options", [("-o", "photos", "--suffix=_x2"), ("-o", "photos/out", "--recursive")], ids=str
+    "command_line",
+    [
+        ("*.png",),
+        ("photos",),
+        (".", "--recursive", "-o", "out"),
+        ("**/*.*",),
+        ("*", "-o", "out"),
+        ("photos", "*.png", "--format=jpg"),
+        ("*.png", "--suffix=_big"),
+        ("photos", "-o", "photos/out", "--recursive"),
+        ("photos", "-o", "photos", "--recursive"),
+    ],
+    ids=str,
 )
-def test_results_inside_the_input_are_not_upscaled_again(options, capsys):
-    save("photos/a.png")
+def test_results_of_an_earlier_run_are_not_upscaled_again(command_line, capsys):
+    save("a.png")
     save("photos/b.png")
-    command_line = ("-i", "photos", "--weights=bicubic", "--skip_existing", *options)
-    assert run(*command_line) == 0
-    before = files_in("photos")
-    assert len(before) == 4
+    save("photos/c.png")
+    assert run(*command_line, "--weights=bicubic") == 0
+    before = files_in(".")
+    assert len(before) > 3
     capsys.readouterr()
-    assert run(*command_line) == 0
-    assert files_in("photos") == before
-    assert capsys.readouterr().out == "nothing to do, 2 existed already\n"
+    assert run(*command_line, "--weights=bicubic") == 0
+    assert files_in(".") == before
+    assert capsys.readouterr().out.startswith("nothing to do, ")
 
 
-def test_results_in_a_folder_of_the_input_are_replaced():
+def test_results_by_other_scales_and_formats_are_no_photos(capsys):
+    for name in ("a.png", "a_x4.jpg", "b_x2.png", "cx2.png", "c.png"):
+        save(f"photos/{name}")
+    assert run("photos", "--weights=bicubic") == 0
+    assert files_in("photos_x2") == ["a.png", "b_x2.png", "c.png", "cx2.png"]
+    assert capsys.readouterr().out.endswith("\nleft out: 1 result of an earlier run\n")
+    assert run("photos/a_x4.jpg", "--weights=bicubic") == 0  # named alone, it is what is wanted
+    assert Path("photos/a_x4_x2.jpg").exists()
+
+
+def test_what_is_left_out_is_said(capsys):
     save("photos/a.png")
-    for _ in range(2):
-        assert run("-i", "photos", "-o", "photos/out", "--weights=bicubic", "--recursive") == 0
-    assert files_in("photos") == ["a.png", "out/a.png"]
+    save("photos/one/b.png")
+    save("photos/.two/c.png")
+    for name in ("a.gif", "b.GIF", "c.raw", "notes", ".hidden.txt"):
+        Path("photos", name).write_bytes(b"no photo")
+    assert run("photos", "--weights=bicubic") == 0
+    line = "left out: 2 .gif, 1 .raw, 1 without suffix, 1 subfolder (--recursive)\n"
+    assert capsys.readouterr().out.endswith(f"s\n{line}")
+    assert run("photos", "--weights=bicubic", "--recursive") == 0
+    assert capsys.readouterr().out.endswith("left out: 2 .gif, 1 .raw, 1 without suffix\n")
+
+
+def test_many_kinds_of_files_are_told_in_one_line(capsys):
+    save("photos/a.png")
+    for i in range(9):
+        for j in range(9 - i):
+            Path(f"photos/{j}.{'abcdefghi'[i]}").touch()
+    assert run("photos", "--weights=bicubic") == 0
+    line = "left out: 9 .a, 8 .b, 7 .c, 6 .d, 5 .e, 4 .f, 6 others\n"
+    assert capsys.readouterr().out.endswith(line)
+
+
+def test_named_files_that_are_no_photos(capsys):
+    """As of cp, the status tells of them; a photo is one under any name."""
+    save("a.png").rename("photo.dat")
+    save("sub/b.png")
+    Path("c.txt").write_bytes(b"no photo")
+    Path("empty").mkdir()
+    assert run("photo.dat", "c.txt", "sub", "empty", "-o", "out", "--weights=bicubic") == 1
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.endswith("left out: 1 .txt, 1 folder without photos\n")
+    assert files_in("out") == ["b.png", "photo.dat"]
+    assert run("c.txt", "-o", "out", "--weights=bicubic") == 1
+    assert "c.txt: not a PNG, JPEG" in capsys.readouterr().err
+
+
+def test_a_folder_of_folders_is_explained(capsys):
+    save("photos/sub/a.png")
+    assert run("photos", "--weights=bicubic") == 2
+    assert "photos: no PNG, JPEG, WebP, TIFF or BMP files in this folder, but 1 subfolder (--rec" in (
+        capsys.readouterr().err
+    )
 
 
 # Failing
@@ -490,7 +600,7 @@ def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
     for name in names:
         assert load(f"out/{name}").shape == (2 * HEIGHT, 2 * WIDTH, 3)
     monkeypatch.setattr(photo_upscaling, "upscale_photo", real)
-    assert run("-i", "photos", "-o", "out", "--weights=bicubic", "--skip_existing") == 0
+    assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 0
     n_left = 4 - len(names)
     assert f"{n_left} of {n_left} photos" in capsys.readouterr().out
 
@@ -532,10 +642,10 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("-o out --weights=bicubic", "--input is missing: name photos or folders"),
-        ("--input= -o out --weights=bicubic", "--input is missing"),
+        ("-o out --weights=bicubic", "name photos or folders, such as realsr-upscale photo.jpg"),
+        ("", "name photos or folders, such as realsr-upscale photo.jpg"),
+        ("--input= -o out --weights=bicubic", "--input=: has an empty entry"),
         ("-i a.png, -o out --weights=bicubic", "--input=a.png,: has an empty entry"),
-        ("-i a.png --weights=bicubic", "--output is missing"),
         ("-i a.png -o out --weights=nowhere", "nowhere: no such weights directory; make one with realsr-con"),
         ("-i a.png -o out --weights=photos", "photos: no weights directory, it holds no model.json"),
         ("-i a.png -o out --weights=W,", "has an empty entry"),
@@ -546,12 +656,13 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i empty -o out --weights=bicubic", "empty: no PNG, JPEG, WebP, TIFF or BMP files in this folder"),
         ("-i photos -o one.png --weights=bicubic", "one.png: expected a folder for the results"),
         ("-i a.png,photos -o one.png --weights=bicubic", "one.png: expected a folder for the results"),
+        ("nothing*.png -o out --weights=bicubic", "nothing*.png: nothing matches this pattern"),
         ("-i photos -o note --weights=bicubic", "--output=note: is a file; name a folder"),
         ("-i a.png -o b.png --weights=bicubic --suffix=_x2", "b.png: --suffix and --format cannot change"),
         ("-i a.png -o b.png --weights=bicubic --format=jpg", "b.png: --suffix and --format cannot change"),
         ("-i a.png -o out --weights=bicubic --suffix=x/y", "--suffix=x/y: cannot contain /"),
         ("-i a.png -o note/out --weights=bicubic", "--output=note/out: cannot be made, "),
-        ("-i a.png b.png -o out --weights=bicubic", "unexpected argument 'b.png'; commas, not spaces"),
+        ("a.png b.png -o out --weights=bicubic", "b.png: no such file or folder"),
         ("-i a.png -o out --weights=bicubic --wieghts=x", "Unknown command line flag 'wieghts'"),
         ("-i a.png -o out --weights=bicubic --format=gif", "--format=gif: value should be one of"),
         ("-i a.png -o out --weights=bicubic --quality=0", "--quality=0: 0 is not an integer in the range"),
@@ -766,11 +877,11 @@ def test_help_and_errors_need_no_jax():
 import sys
 from realsr_jax.cli import command, upscale
 assert upscale.run(["x", "--help"]) == upscale.run(["x", "-h"]) == 0
-assert upscale.run(["x", "--quality=x"]) == upscale.run(["x", "-i", "a.png"]) == 2
+assert upscale.run(["x", "--quality=x"]) == upscale.run(["x"]) == 2
 loaded = {name.partition(".")[0] for name in sys.modules}
 assert not loaded & {"jax", "flax", "orbax", "numpy", "PIL", "scipy", "tqdm"}, loaded
 assert upscale.run(["x", "-i", "nothing", "-o", "out", "--weights=bicubic"]) == 2
-assert upscale.run(["x", "-i", "a.png", "-o", ".", "--weights=bicubic"]) == 2
+assert upscale.run(["x", "a.png", "-o", "a.txt", "--weights=bicubic"]) == 2
 loaded = {name.partition(".")[0] for name in sys.modules}
 assert not loaded & {"jax", "flax", "orbax"}, loaded
 """
@@ -866,9 +977,9 @@ def test_the_bar_replaces_lines_of_routine():
     assert status == 0
     assert "1 of 1 photos, " in printed
     assert "a.png ->" not in printed
-    status, printed = on_terminal([*arguments, "--skip_existing"])
+    status, printed = on_terminal([*arguments])
     assert status == 0
-    assert "nothing to do, 1 existed already\r\n" in printed
+    assert "nothing to do, out/a.png exists already (--overwrite replaces it)\r\n" in printed
     assert "Traceback" not in printed
 
 

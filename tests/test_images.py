@@ -743,7 +743,7 @@ def test_find_photos(tmp_path):
     found = images.find_photos([tmp_path])
     assert [str(f.relative) for f in found] == ["a.jpg", "b.PNG"]
     assert [f.path for f in found] == [tmp_path / "a.jpg", tmp_path / "b.PNG"]
-    found = images.find_photos([str(tmp_path / "notes.txt"), tmp_path], recursive=True)
+    found = images.list_photos([str(tmp_path / "notes.txt"), tmp_path], recursive=True).found
     expected = ["notes.txt", "a.jpg", "b.PNG", os.path.join("other", "e.tif"), os.path.join("sub", "c.webp")]
     assert [str(f.relative) for f in found] == expected
     with pytest.raises(images.ImageError, match="missing: no such file or folder"):
@@ -757,10 +757,10 @@ def test_format_of_results(tmp_path):
     source = tmp_path / "a.png"
     source.write_bytes(b"")
     for name, format in (("b.JPG", "JPEG"), ("b.tif", "TIFF")):
-        (job,) = plan_jobs([str(source)], tmp_path / name)
+        (job,) = plan_jobs([str(source)], tmp_path / name, scale=2).jobs
         assert job.format == format
     with pytest.raises(UsageError, match="gif: the suffix must be one of"):
-        plan_jobs([str(source)], tmp_path / "b.gif")
+        plan_jobs([str(source)], tmp_path / "b.gif", scale=2)
 
 
 # The module

@@ -38,9 +38,10 @@ def photo(tmp_path):
 
 def upscale_in_its_own_process(photo, **environment):
     """Returns what a process imported to upscale a photo with the default network."""
+    arguments = ["x", str(photo), "-o", str(photo.parent / "out"), "--overwrite"]
     code = (
         "import sys; from realsr_jax.cli import upscale\n"
-        f"assert upscale.run(['x', '-i', '{photo}', '-o', '{photo.parent / 'out'}']) == 0\n"
+        f"assert upscale.run({arguments}) == 0\n"
         "print(*sys.modules)"
     )
     return run_python(code, **environment).splitlines()[-1].split()
@@ -70,8 +71,9 @@ def test_a_flag_error_and_a_missing_photo_do_not_start_jax(tmp_path):
     assert not {"jax", "flax"} & set(imported.split())
 
 
-def test_version_beside_other_flags(capsys):
-    assert upscale.run(["x", "--input=a.png", "--version"]) == 0
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version_beside_other_flags(flag, capsys):
+    assert upscale.run(["x", "--input=a.png", flag]) == 0
     assert capsys.readouterr().out == f"realsr-upscale {realsr_jax.__version__}\n"
 
 

@@ -125,7 +125,7 @@ def _prepare_command(case: Case, folder: Path, inputs: Arrays) -> Callable[[], A
     for name, rgb in inputs.items():
         write_photo(Photo(rgb, Metadata(), "PNG"), photos / f"{name}.png")
     command = [sys.executable, "-m", "realsr_jax.cli.upscale", f"--input={photos}", f"--output={results}"]
-    command += [f"--weights={case.network}", f"--dtype={case.dtype}"]
+    command += [f"--weights={case.network}", f"--dtype={case.dtype}", "--overwrite"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
 
     def run() -> Callable[[], np.ndarray]:

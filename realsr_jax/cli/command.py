@@ -27,7 +27,10 @@ class FlagTable:
     Attributes:
         argv: the command line, program name first, for flags that depend on it.
         values: where absl keeps what was given.
+        paths_flag: the flag that arguments which belong to no flag count for, None to refuse them.
     """
+
+    paths_flag: str | None = None
 
     def __init__(self, argv: Sequence[str] = ("",)) -> None:
         self.argv = argv
@@ -55,6 +58,13 @@ class FlagTable:
         """Defines a flag that takes several texts, separated by commas."""
         flags.DEFINE_list(name, default, help_text, short_name=short or None, flag_values=self.values)
         self.describe(f"--{name}={shown}", help_text, short)
+
+    def paths(self, name: str, shown: str, help_text: str, short: str) -> None:
+        """Defines the paths that a command is about: its arguments, and what this flag adds to them."""
+        flags.DEFINE_multi_string(name, [], help_text, short_name=short, flag_values=self.values)
+        self.paths_flag = name
+        self.values.set_gnu_getopt(True)
+        self.describe(f"{shown}, -{short}, --{name}={shown}", help_text)
 
     def switch(self, name: str, help_text: str, default: bool = False) -> None:
         """Defines a flag that is on or off; one that is on is shown as what switches it off."""
@@ -139,7 +149,7 @@ def _parse(
     name: str, argv: list[str], description: str, define_flags: Callable[[FlagTable], None]
 ) -> flags.FlagValues | None:
     """Returns what a command line says, or None if it asks for help or the version, which this prints."""
-    if "--version" in argv[1:]:
+    if any(arg in ("-V", "--version") for arg in argv[1:]):
         say(f"{name} {realsr_jax.__version__}")
         return None
     wants_help = any(arg in ("-h", "-help", "--help", "--helpfull", "--helpshort") for arg in argv[1:])
@@ -147,14 +157,23 @@ def _parse(
     define_flags(table)
     table.section("Trouble")
     table.switch("debug", "show the traceback of an error, as REALSR_DEBUG=1 does for all commands")
-    table.describe("--version", "print the version")
+    table.describe("--version", "print the version", "V")
     if wants_help:
         say(f"{description.strip()}\n\n{table.help()}")
         return None
     extra = table.values(argv)[1:]
-    if extra:
+    if table.paths_flag is not None:
+        listed = [path for text in table.values[table.paths_flag].value or () for path in _split(text)]
+        table.values[table.paths_flag].value = [*listed, *extra]
+    elif extra:
         raise flags.Error(f"unexpected argument {extra[0]!r}; commas, not spaces, separate a flag's values")
     return table.values
+
+
+def _split(text: str) -> list[str]:
+    """Returns the paths that a flag lists, separated by commas; a file with a comma in its name is one."""
+    path = os.path.expanduser(text)
+    return [text] if os.path.lexists(path) else text.split(",")
 
 
 def _explain(name: str, error: Exception) -> int:

@@ -1,10 +1,13 @@
 """realsr-upscale: upscales photos; transparency, 16 bits, EXIF, colour profile and resolution are kept.
 
-  realsr-upscale --input=photos/ --output=out/
-  realsr-upscale -i photo.jpg -o large.png --weights=weights/edsr --self_ensemble
-  realsr-upscale -i photos/ -o out/ --config=aim2020_testset        (the published test-set run)
+  realsr-upscale photo.jpg                      writes photo_x2.jpg beside it
+  realsr-upscale photos/                        writes the folder photos_x2 beside it
+  realsr-upscale photos/*.jpg more/ -o out/     writes into out/, under the same names
+  realsr-upscale photo.jpg -o large.png --weights=weights/edsr --self_ensemble
+  realsr-upscale photos/ --config=aim2020_testset        (the published test-set run)
 
-Exit status: 0 if every photo was upscaled, 1 if one was not, 2 if the command line is wrong.
+Results that exist are kept, so that the same command goes on where it was stopped; --overwrite replaces them.
+Exit status: 0 if every photo was upscaled, 1 if one that was named was not, 2 if the command line is wrong.
 """
 
 import os
@@ -17,6 +20,7 @@ from absl import flags
 
 from realsr_jax.cli import command
 from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags
+from realsr_jax.system.errors import UsageError
 from realsr_jax.system.jax_startup import profiled
 
 _FORMATS: Final = ("bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp")
@@ -24,21 +28,25 @@ _FORMATS: Final = ("bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 
 def _define_flags(table: command.FlagTable) -> None:
     table.section("Files")
-    table.texts(
+    table.paths(
         "input",
         "PATHS",
-        "files and folders, comma-separated; PNG, JPEG, WebP, TIFF, BMP (a name with a comma wants quotes of "
-        "its own: -i '\"a,b.jpg\"')",
+        "files, folders and quoted patterns such as 'photos/**/*.jpg', with spaces between them (after "
+        "--input=, commas); PNG, JPEG, WebP, TIFF, BMP",
         short="i",
     )
     table.text(
-        "output", "PATH", "a folder, where results keep their names; or a file, for one input file", short="o"
+        "output",
+        "PATH",
+        "a folder, where results keep their names; or a file, for one photo (beside what was named: "
+        "photo_x2.jpg, photos_x2/)",
+        short="o",
     )
     table.switch("recursive", "also folders inside folders; the results mirror them")
-    table.switch("skip_existing", "leave out photos whose result exists: resumes an interrupted folder")
+    table.switch("overwrite", "replace results that exist")
     table.choice("format", _FORMATS, "png, jpg, webp, tiff or bmp; by default the input's")
     table.text(
-        "suffix", "TEXT", "added to the results' names, as in photo_x2.png for --suffix=_x2", default=""
+        "suffix", "TEXT", "added to the results' names (_x2, or the network's scale, beside the photo itself)"
     )
     table.whole("quality", "of JPEG and WebP, 1 to 100 (95)", 95, 1, 100)
     table.text("profile", "DIR", "write a profile of the run, for TensorBoard or xprof, into a folder")
@@ -46,26 +54,24 @@ def _define_flags(table: command.FlagTable) -> None:
 
 
 def _main(values: flags.FlagValues) -> int:
-    command.required(
-        values,
-        input="name photos or folders, separated by commas",
-        output="name a folder for the results, or a file for one photo",
-    )
+    if not values.input:
+        raise UsageError("name photos or folders, such as realsr-upscale photo.jpg (more: --help)")
     config = read_inference_flags(values)
 
     from realsr_jax.images.photo_jobs import plan_jobs
     from realsr_jax.upscale.photo_files import run_jobs
 
-    jobs = plan_jobs(
+    plan = plan_jobs(
         command.read_paths(values, "input"),
-        Path(os.path.expanduser(values.output)),
+        Path(os.path.expanduser(values.output)) if values.output else None,
+        scale=config.runs[0].scale,
         recursive=values.recursive,
         extension=None if values.format is None else f".{values.format}",
         suffix=values.suffix,
-        skip_existing=values.skip_existing,
+        overwrite=values.overwrite,
     )
     with profiled(command.output_folder(values, "profile")):
-        return run_jobs(jobs, config, tile_batch=values.tile_batch, quality=values.quality)
+        return run_jobs(plan, config, tile_batch=values.tile_batch, quality=values.quality)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from realsr_jax.images.decoding import photo_size, read_photo
 from realsr_jax.images.encoding import write_photo
 from realsr_jax.images.metadata import Metadata
 from realsr_jax.images.photo import ImageError, Photo
-from realsr_jax.images.photo_listing import SUFFIXES, find_photos
+from realsr_jax.images.photo_listing import SUFFIXES, find_photos, list_photos
 
 __all__ = [
     "SUFFIXES",
@@ -15,6 +15,7 @@ __all__ = [
     "Metadata",
     "Photo",
     "find_photos",
+    "list_photos",
     "photo_size",
     "read_photo",
     "write_photo",

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from realsr_jax.images.decoding import is_photo
 from realsr_jax.images.photo import ImageError
-from realsr_jax.images.photo_listing import SUFFIXES, find_photos
+from realsr_jax.images.photo_listing import SUFFIXES, Found, Listing, list_photos, no_photos
 from realsr_jax.system.errors import UsageError
 
 
@@ -33,61 +34,109 @@ class Job:
         return SUFFIXES.get(self.target.suffix.lower())
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        jobs: the photos, in the order of the inputs.
+        left_out: what of the inputs is no job, in words; empty if nothing is.
+        is_whole: whether all files that were given themselves are jobs.
+    """
+
+    jobs: tuple[Job, ...]
+    left_out: str = ""
+    is_whole: bool = True
+
+
 def plan_jobs(
     inputs: Sequence[str],
-    output: Path,
+    output: Path | None = None,
     *,
+    scale: int,
     recursive: bool = False,
     extension: str | None = None,
-    suffix: str = "",
-    skip_existing: bool = False,
-) -> list[Job]:
+    suffix: str | None = None,
+    overwrite: bool = False,
+) -> Plan:
     """Pairs every photo with the file that its result goes to.
 
-    A result that would replace a photo of the input or another result is marked as a problem, not written.
-    A file named twice is read once. Results of an earlier run are not taken for photos: those in an output
-    folder inside a searched one, and with `skip_existing` all.
+    Without an output, the result of a file stands beside it, and the results of a folder in a folder beside
+    that, such as ``photos_x2``, which keeps the originals apart and is searched by no second run. A result
+    that would replace a photo of the input or another result is marked as a problem, not written. A file
+    named twice is read once. Results of an earlier run are not taken for photos: see `list_photos`.
 
     Args:
-        inputs: files and folders.
+        inputs: files, folders and patterns.
         output: a folder, or a file if the input is one file and this has an image suffix.
+        scale: output size over input size.
         recursive: whether to search folders inside folders.
         extension: of the results' names, one of `SUFFIXES`, or None to keep each photo's.
-        suffix: added to the results' names.
-        skip_existing: whether results that exist are kept.
+        suffix: added to the results' names; None for ``_x2`` where they stand beside their photos.
+        overwrite: whether results that exist are replaced.
 
     Raises:
         UsageError: if an input does not exist, the output cannot be what is asked of it, or no photo can be
             read and written.
     """
+    if suffix and os.sep in suffix:
+        raise UsageError(f"--suffix={suffix}: cannot contain {os.sep}")
     try:
-        found = find_photos(inputs, recursive=recursive, without=output)
+        listing = list_photos(inputs, recursive=recursive, without=output, results=suffix or "")
+        if not listing.found:
+            raise no_photos(listing.empty[0] if listing.empty else Path(inputs[0]), listing)
     except ImageError as error:
         raise UsageError(str(error)) from error
-    if os.sep in suffix:
-        raise UsageError(f"--suffix={suffix}: cannot contain {os.sep}")
-    is_one_file = len(found) == 1 and not Path(inputs[0]).is_dir()
-    if not output.is_dir() and output.suffix.lower() in SUFFIXES:
+    n_strange = _leave_out_strange(listing)
+    found = listing.found
+    is_one_file = len(found) == 1 and found[0].searched is None
+    if output is not None and not output.is_dir() and output.suffix.lower() in SUFFIXES:
         if not is_one_file:
             raise UsageError(f"{output}: expected a folder for the results, not the name of one image")
         if suffix or (extension and SUFFIXES[extension] != SUFFIXES[output.suffix.lower()]):
             raise UsageError(f"{output}: --suffix and --format cannot change the name of the one result")
         pairs = [(found[0].path, output)]
-    elif output.suffix and not output.exists() and is_one_file:
+    elif output is not None and output.suffix and not output.exists() and is_one_file:
         raise UsageError(f"{output}: the suffix must be one of {' '.join(SUFFIXES)}")
     else:
-        pairs = [
-            (photo.path, output / name.with_name(name.stem + suffix + (extension or name.suffix)))
-            for photo in found
-            for name in [photo.relative]
-        ]
-    jobs = _make_jobs(pairs, skip_existing=skip_existing)
-    if jobs and all(job.problem for job in jobs):
+        resolve = functools.cache(Path.resolve)  # huge folders: a look at each folder, not at each file
+        pairs = []
+        for photo in found:
+            place = (output or _own_place(photo, f"_x{scale}")) / photo.relative.parent
+            is_beside = resolve(place) == resolve(photo.path.parent)
+            ending = suffix if suffix is not None else f"_x{scale}" if is_beside else ""
+            name = f"{photo.path.stem}{ending}{extension or photo.path.suffix}"
+            pairs.append((photo.path, place / name))
+    jobs = _make_jobs(pairs, overwrite=overwrite)
+    if all(job.problem for job in jobs):
         raise UsageError(f"{jobs[0].source}: {jobs[0].problem}")
-    return jobs
+    return Plan(tuple(jobs), listing.left_out(), n_strange == 0)
 
 
-def _make_jobs(pairs: Sequence[tuple[Path, Path]], *, skip_existing: bool) -> list[Job]:
+def _leave_out_strange(listing: Listing) -> int:
+    """Takes files that were given and are no photos out of a listing, unless no others are left."""
+    strange = [
+        found
+        for found in listing.found
+        if found.searched is None and found.path.suffix.lower() not in SUFFIXES and not is_photo(found.path)
+    ]
+    if len(strange) == len(listing.found):
+        return 0
+    listing.found = [found for found in listing.found if found not in strange]
+    listing.other.update(found.path.suffix.lower() for found in strange)
+    return len(strange)
+
+
+def _own_place(photo: Found, ending: str) -> Path:
+    """Returns the folder for a photo's result where none was named."""
+    folder = photo.searched
+    if folder is None:
+        return photo.path.parent
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(named.name + ending)
+
+
+def _make_jobs(pairs: Sequence[tuple[Path, Path]], *, overwrite: bool) -> list[Job]:
     """Makes jobs of photos and the files that their results go to."""
     resolve_folder = functools.cache(Path.resolve)  # huge folders: a look at each file, not at its parents
 
@@ -98,9 +147,6 @@ def _make_jobs(pairs: Sequence[tuple[Path, Path]], *, skip_existing: bool) -> li
             return path.absolute()
 
     resolved = {path: resolve(path) for pair in pairs for path in pair}
-    if skip_existing:
-        results = {resolved[target] for source, target in pairs if resolved[source] != resolved[target]}
-        pairs = [(source, target) for source, target in pairs if resolved[source] not in results]
     sources = {resolved[source] for source, _ in pairs}
     claimed: dict[Path, Path] = {}
     jobs = []
@@ -115,6 +161,6 @@ def _make_jobs(pairs: Sequence[tuple[Path, Path]], *, skip_existing: bool) -> li
             if resolved[first] == resolved[source]:
                 continue
             problem = f"its result {target} is already that of {first}; use separate runs and folders"
-        is_done = skip_existing and problem is None and target.is_file()
+        is_done = not overwrite and problem is None and target.is_file()
         jobs.append(Job(source, target, problem, is_done))
     return jobs

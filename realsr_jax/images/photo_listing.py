@@ -1,8 +1,12 @@
 """Which files are photos, by their names."""
 
+import functools
+import glob
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter, defaultdict
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,62 +26,177 @@ SUFFIXES: Final = {
 }
 """The format, by Pillow's name, that a lower-case file name suffix stands for."""
 
+_SCALE_MARK: Final = re.compile(r"_x[1-9]\d*$")
+_MOST_KINDS: Final = 6
+
 
 @dataclass(frozen=True)
 class Found:
-    """A file found by `find_photos`.
+    """A file found by `list_photos`.
 
     Attributes:
         path: where it is.
         relative: its path below the folder that was searched; of a file given itself, its name.
+        searched: that folder, None for a file given itself.
     """
 
     path: Path
     relative: Path
+    searched: Path | None = None
 
 
-def find_photos(
-    inputs: Sequence[str | os.PathLike[str]], *, recursive: bool = False, without: Path | None = None
-) -> list[Found]:
-    """Lists the photos that files and folders name.
+@dataclass
+class Listing:
+    """What files and folders name.
 
-    Args:
-        inputs: a file stands for itself, whatever its suffix; a folder for its image files (by suffix),
-            sorted by name, hidden ones left out.
-        recursive: whether folders inside folders are searched too (hidden ones and links are not).
-        without: a folder that is not searched where it is inside another, such as that of the results.
+    Attributes:
+        found: the photos, in the order of the inputs. Two of them can have the same relative path.
+        other: how many files of folders are no photos, by their suffixes in lower case.
+        n_subfolders: how many folders in folders were not searched.
+        n_results: how many photos are results of an earlier run on others.
+        empty: folders in which there are no photos.
+    """
 
-    Returns:
-        The files in the order of the inputs. Two of them can have the same relative path.
+    found: list[Found] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
+    n_subfolders: int = 0
+    n_results: int = 0
+    empty: list[Path] = field(default_factory=list)
+
+    def left_out(self) -> str:
+        """Says in one line what is left out, nothing if nothing is."""
+        kinds = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in self.other.most_common()]
+        if len(kinds) > _MOST_KINDS:
+            rest = sum(self.other.values()) - sum(n for _, n in self.other.most_common(_MOST_KINDS))
+            kinds[_MOST_KINDS:] = [f"{rest:,} others"]
+        if self.n_subfolders:
+            kinds.append(f"{counted(self.n_subfolders, 'subfolder')} (--recursive)")
+        if self.empty:
+            kinds.append(f"{counted(len(self.empty), 'folder')} without photos")
+        if self.n_results:
+            kinds.append(f"{counted(self.n_results, 'result')} of an earlier run")
+        return ", ".join(kinds)
+
+
+def counted(count: int, noun: str) -> str:
+    """Returns a number with what it counts, such as "2 photos"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def find_photos(inputs: Sequence[str | os.PathLike[str]]) -> list[Found]:
+    """Lists the photos that files and folders name, as `list_photos` does, the results of earlier runs too.
 
     Raises:
         ImageError: if an input does not exist or is a folder without photos.
     """
-    found = []
-    for path in map(Path, inputs):
-        if path.is_dir():
-            found += _photos_in(path, recursive=recursive, without=without and without.resolve())
-        elif path.exists():
-            found.append(Found(path, Path(path.name)))
+    listing = list_photos(inputs, results=None)
+    for folder in listing.empty:
+        raise no_photos(folder, listing)
+    return listing.found
+
+
+def no_photos(folder: Path, listing: Listing) -> ImageError:
+    """Returns the error for a folder in which there are no photos, with what is there instead."""
+    rest = listing.left_out() if listing.other or listing.n_subfolders else ""
+    names = "PNG, JPEG, WebP, TIFF or BMP"
+    return ImageError(f"{folder}: no {names} files in this folder{rest and f', but {rest}'}")
+
+
+def list_photos(
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    recursive: bool = False,
+    without: Path | None = None,
+    results: str | None = "",
+) -> Listing:
+    """Lists what files, folders and patterns name.
+
+    A photo ``cat_x2.png`` beside another of the inputs ``cat.jpg`` is a result of it, and so are the photos
+    of a folder ``cats_x2`` beside another ``cats``.
+
+    Args:
+        inputs: a file stands for itself, whatever its suffix; a folder for its image files (by suffix),
+            sorted by name, hidden ones left out; a pattern with ``*``, ``?``, ``[...]`` or ``**``, where
+            there is no file of this name, for what it matches.
+        recursive: whether folders inside folders are searched too (hidden ones and links are not).
+        without: a folder that is not searched where it is inside another, such as that of the results.
+        results: an ending that marks results beside ``_x2`` and its like; None to leave out no results.
+
+    Raises:
+        ImageError: if an input does not exist or a folder cannot be read.
+    """
+    listing = Listing()
+    without = without and without.resolve()
+    paths = dict.fromkeys(path for given in inputs for path in _expanded(os.fspath(given)))
+    for path in paths:
+        if not path.is_dir():
+            listing.found.append(Found(path, Path(path.name)))
+        elif len(paths) > 1 and path.resolve() == without:
+            listing.n_results += 1
         else:
-            raise ImageError(f"{path}: no such file or folder")
-    return found
+            n_before = len(listing.found)
+            _search(path, listing, recursive=recursive, without=without)
+            if len(listing.found) == n_before:
+                listing.empty.append(path)
+    if results is not None:
+        _drop_results(listing, results)
+    return listing
 
 
-def _photos_in(folder: Path, *, recursive: bool, without: Path | None) -> list[Found]:
-    """Lists a folder's photos, at least one."""
-    found = []
+def _expanded(given: str) -> list[Path]:
+    """Returns the path that is given, or what matches it as a pattern."""
+    if os.path.lexists(given):
+        return [Path(given)]
+    matches = sorted(glob.glob(given, recursive=True)) if glob.has_magic(given) else []
+    if not matches:
+        what = "nothing matches this pattern" if glob.has_magic(given) else "no such file or folder"
+        raise ImageError(f"{given}: {what}")
+    return [Path(match) for match in matches]
+
+
+def _search(folder: Path, listing: Listing, *, recursive: bool, without: Path | None) -> None:
+    """Adds to a listing what is in a folder."""
 
     def fail(error: OSError) -> None:
         raise ImageError(f"{error.filename}: {reason_of(error, 'cannot be read')}") from error
 
     for place, folders, names in os.walk(folder, onerror=fail):
-        searched = (name for name in folders if recursive and not name.startswith("."))
-        folders[:] = sorted(name for name in searched if Path(place, name).resolve() != without)
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+        visible = (name for name in folders if not name.startswith("."))
+        wanted = sorted(name for name in visible if Path(place, name).resolve() != without)
+        folders[:] = wanted if recursive else []
+        listing.n_subfolders += 0 if recursive else len(wanted)
+        for name in sorted(name for name in names if not name.startswith(".")):
+            suffix = Path(name).suffix.lower()
+            if suffix in SUFFIXES:
                 path = Path(place, name)
-                found.append(Found(path, path.relative_to(folder)))
-    if not found:
-        raise ImageError(f"{folder}: no PNG, JPEG, WebP, TIFF or BMP files in this folder")
-    return found
+                listing.found.append(Found(path, path.relative_to(folder), folder))
+            else:
+                listing.other[suffix] += 1
+
+
+def _drop_results(listing: Listing, ending: str) -> None:
+    """Takes photos that are results of others out of a listing."""
+    stems: dict[Path, set[str]] = defaultdict(set)
+    folders: dict[Path, set[str]] = defaultdict(set)
+    for found in listing.found:
+        stems[found.path.parent].add(found.path.stem)
+    for folder in list(stems):
+        for each in (folder, *folder.parents):
+            folders[each.parent].add(each.name)
+
+    @functools.cache
+    def holds_results(folder: Path) -> bool:
+        return any(_is_result(f.name, folders[f.parent], "") for f in (folder, *folder.parents))
+
+    def is_result(path: Path) -> bool:
+        return holds_results(path.parent) or _is_result(path.stem, stems[path.parent], ending)
+
+    kept = [found for found in listing.found if not is_result(found.path)]
+    listing.n_results += len(listing.found) - len(kept)
+    listing.found = kept
+
+
+def _is_result(name: str, others: Container[str], ending: str) -> bool:
+    """Tells whether a name is one of others with the ending of results."""
+    bases = {_SCALE_MARK.sub("", name), name.removesuffix(ending)} - {name}
+    return any(base in others for base in bases)

@@ -3,13 +3,12 @@
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from realsr_jax.images import SUFFIXES, Photo
-from realsr_jax.images.photo_jobs import Job
+from realsr_jax.images.photo_jobs import Job, Plan
 from realsr_jax.system.terminal import complain, make_bar, say
 
 _COMPRESSION: Final = {"JPEG": 8, "WEBP": 8}
@@ -33,19 +32,20 @@ class JobReport:
 
     Attributes:
         bar: the progress bar, a context manager that clears it.
-        exit_status: 0, or 1 once a job has failed.
+        exit_status: 0, or 1 once a job has failed or if a file that was named is left out.
     """
 
-    exit_status = 0
-
-    def __init__(self, name: str, jobs: Sequence[Job]):
+    def __init__(self, name: str, plan: Plan):
         """Starts a report of the command `name`; jobs that are done already only count in the summary."""
         self._name = name
+        self._left_out = plan.left_out
+        self.exit_status = 0 if plan.is_whole else 1
+        jobs = plan.jobs
         self._lock = threading.RLock()
         self._is_stopped = False
         # Work is judged by file sizes: they are known at once and grow with the pixels.
         self._progress = {job: _Progress(_guess_work(job.source)) for job in jobs if not job.is_done}
-        self._n_kept = len(jobs) - len(self._progress)
+        self._kept = [job.target for job in jobs if job.is_done]
         self._n_failed = self._n_succeeded = 0
         self._megapixels = 0.0
         self._started = time.monotonic()
@@ -54,10 +54,16 @@ class JobReport:
 
     def say_summary(self) -> None:
         """Prints what has become of all jobs."""
-        kept = f", {self._n_kept} existed already" if self._n_kept else ""
+        kept = ""
+        if self._kept:
+            is_one = len(self._kept) == 1
+            what = f"{self._kept[0]} exists" if is_one else f"{len(self._kept):,} results exist"
+            kept = f", {what} already (--overwrite replaces {'it' if is_one else 'them'})"
         failed = f", {self._n_failed} failed" if self._n_failed else ""
         seconds = f" in {time.monotonic() - self._started:.1f} s" if self._n_succeeded else ""
         say(f"{self._summary()}{seconds}{kept}{failed}")
+        if self._left_out:
+            say(f"left out: {self._left_out}")
 
     def started(self, job: Job, photo: Photo, scale: int) -> None:
         """Takes note of a photo's size, and warns of what is not upscaled."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from realsr_jax import images
 from realsr_jax.images import Photo
-from realsr_jax.images.photo_jobs import Job
+from realsr_jax.images.photo_jobs import Job, Plan
 from realsr_jax.system.errors import explain_failure
 from realsr_jax.system.files import check_output_folder
 from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
@@ -25,11 +25,11 @@ _COPIES: Final = 3
 """Result, transparency and encoder: how often a result is in memory."""
 
 
-def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | None, quality: int) -> int:
+def run_jobs(plan: Plan, config: InferenceConfig, *, tile_batch: int | None, quality: int) -> int:
     """Upscales photos; a bad one is reported in one line and the others go on.
 
     Args:
-        jobs: the photos.
+        plan: the photos.
         config: the networks.
         tile_batch: tiles that a device runs at once.
         quality: of JPEG and WebP.
@@ -41,12 +41,12 @@ def run_jobs(jobs: Sequence[Job], config: InferenceConfig, *, tile_batch: int | 
         UsageError: if a folder for the results cannot be made or written.
         ValueError: if the networks cannot be loaded.
     """
-    todo = [job for job in jobs if job.problem is None and not job.is_done]
+    todo = [job for job in plan.jobs if job.problem is None and not job.is_done]
     for folder in dict.fromkeys(job.target.parent for job in todo):
         check_output_folder(str(folder), f"--output={folder}").mkdir(parents=True, exist_ok=True)
-    report = JobReport(_NAME, jobs)
+    report = JobReport(_NAME, plan)
     with silent_pillow(), report.bar:
-        for job in jobs:
+        for job in plan.jobs:
             if job.problem is not None:
                 report.failed(job, job.problem)
         if todo:
