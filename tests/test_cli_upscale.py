@@ -868,6 +868,54 @@ def test_profile():
     assert files_in("out") == ["a.png"]
 
 
+# Size
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "shape"),
+    [
+        ("--scale=4", "a_x4.png", (40, 80, 3)),
+        ("--scale=1.5", "a_x1.5.png", (15, 30, 3)),
+        ("--scale=0.5", "a_x0.5.png", (5, 10, 3)),
+        ("--size=100x30", "a_100x30.png", (30, 60, 3)),
+        ("--width=33", "a_33w.png", (17, 33, 3)),
+        ("--megapixels=0.005", "a_0.005MP.png", (50, 100, 3)),
+    ],
+)
+def test_results_of_any_size(option, name, shape):
+    save("a.png", golden.photo(10, 20))
+    assert run("a.png", "--weights=bicubic", option) == 0
+    assert load(name).shape == shape
+
+
+def test_a_folder_of_any_orientation_fits_a_box():
+    for name, size in (("a", (10, 20)), ("b", (20, 10)), ("c", (9, 9))):
+        save(f"photos/{name}.png", golden.photo(*size))
+    assert run("photos", "--weights=bicubic", "--size=36x30") == 0
+    shapes = [load(f"photos_36x30/{name}.png").shape[:2] for name in "abc"]
+    assert shapes == [(18, 36), (30, 15), (30, 30)]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--size=big"], "--size: 'big' is no size, expected WIDTHxHEIGHT such as 3840x2160"),
+        (["--size=0x5"], "--size is (0, 5), expected at least 1x1"),
+        (["--scale=0"], "--scale is 0.0, expected a number above 0"),
+        (["--scale=1000"], "--scale is 1000.0"),
+        (["--megapixels=-1"], "--megapixels is -1.0, expected a number above 0"),
+        (["--scale=2", "--width=50"], "scale and width exclude each other"),
+    ],
+)
+def test_sizes_that_cannot_be(options, reason, capsys):
+    save("a.png", golden.photo(10, 20))
+    assert run("a.png", "--weights=bicubic", *options) == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+    assert files_in(".") == ["a.png"]
+
+
 # As a process of its own
 
 

@@ -757,10 +757,10 @@ def test_format_of_results(tmp_path):
     source = tmp_path / "a.png"
     source.write_bytes(b"")
     for name, format in (("b.JPG", "JPEG"), ("b.tif", "TIFF")):
-        (job,) = plan_jobs([str(source)], tmp_path / name, scale=2).jobs
+        (job,) = plan_jobs([str(source)], tmp_path / name, label="x2").jobs
         assert job.format == format
     with pytest.raises(UsageError, match="gif: the suffix must be one of"):
-        plan_jobs([str(source)], tmp_path / "b.gif", scale=2)
+        plan_jobs([str(source)], tmp_path / "b.gif", label="x2")
 
 
 # The module

@@ -22,6 +22,7 @@ from realsr_jax.cli import command
 from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags
 from realsr_jax.system.errors import UsageError
 from realsr_jax.system.jax_startup import profiled
+from realsr_jax.upscale.output_size import OutputSize, parse_box
 
 _FORMATS: Final = ("bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 
@@ -44,6 +45,10 @@ def _define_flags(table: command.FlagTable) -> None:
     )
     table.switch("recursive", "also folders inside folders; the results mirror them")
     table.switch("overwrite", "replace results that exist")
+    table.number("scale", "size of the results over that of the photos, such as 4 or 1.5 (the network's)")
+    table.text("size", "WIDTHxHEIGHT", "results just fit into this, such as 3840x2160")
+    table.whole("width", "of the results in pixels", None, 1)
+    table.number("megapixels", "of the results")
     table.choice("format", _FORMATS, "png, jpg, webp, tiff or bmp; by default the input's")
     table.text(
         "suffix", "TEXT", "added to the results' names (_x2, or the network's scale, beside the photo itself)"
@@ -53,9 +58,21 @@ def _define_flags(table: command.FlagTable) -> None:
     define_inference_flags(table)
 
 
+def _read_size(values: flags.FlagValues) -> OutputSize:
+    try:
+        box = None if values.size is None else parse_box(values.size)
+    except ValueError as error:
+        raise UsageError(f"--size: {error}") from error
+    try:
+        return OutputSize(scale=values.scale, box=box, width=values.width, megapixels=values.megapixels)
+    except ValueError as error:
+        raise UsageError(str(error).replace("OutputSize: ", "--").replace("--box", "--size")) from error
+
+
 def _main(values: flags.FlagValues) -> int:
     if not values.input:
         raise UsageError("name photos or folders, such as realsr-upscale photo.jpg (more: --help)")
+    size = _read_size(values)
     config = read_inference_flags(values)
 
     from realsr_jax.images.photo_jobs import plan_jobs
@@ -64,14 +81,14 @@ def _main(values: flags.FlagValues) -> int:
     plan = plan_jobs(
         command.read_paths(values, "input"),
         Path(os.path.expanduser(values.output)) if values.output else None,
-        scale=config.runs[0].scale,
+        label=size.label(config.runs[0].scale),
         recursive=values.recursive,
         extension=None if values.format is None else f".{values.format}",
         suffix=values.suffix,
         overwrite=values.overwrite,
     )
     with profiled(command.output_folder(values, "profile")):
-        return run_jobs(plan, config, tile_batch=values.tile_batch, quality=values.quality)
+        return run_jobs(plan, config, size=size, tile_batch=values.tile_batch, quality=values.quality)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -53,7 +53,7 @@ def plan_jobs(
     inputs: Sequence[str],
     output: Path | None = None,
     *,
-    scale: int,
+    label: str,
     recursive: bool = False,
     extension: str | None = None,
     suffix: str | None = None,
@@ -69,7 +69,7 @@ def plan_jobs(
     Args:
         inputs: files, folders and patterns.
         output: a folder, or a file if the input is one file and this has an image suffix.
-        scale: output size over input size.
+        label: what names of results that stand beside their photos end in, such as "x2".
         recursive: whether to search folders inside folders.
         extension: of the results' names, one of `SUFFIXES`, or None to keep each photo's.
         suffix: added to the results' names; None for ``_x2`` where they stand beside their photos.
@@ -102,9 +102,9 @@ def plan_jobs(
         resolve = functools.cache(Path.resolve)  # huge folders: a look at each folder, not at each file
         pairs = []
         for photo in found:
-            place = (output or _own_place(photo, f"_x{scale}")) / photo.relative.parent
+            place = (output or _own_place(photo, f"_{label}")) / photo.relative.parent
             is_beside = resolve(place) == resolve(photo.path.parent)
-            ending = suffix if suffix is not None else f"_x{scale}" if is_beside else ""
+            ending = suffix if suffix is not None else f"_{label}" if is_beside else ""
             name = f"{photo.path.stem}{ending}{extension or photo.path.suffix}"
             pairs.append((photo.path, place / name))
     jobs = _make_jobs(pairs, overwrite=overwrite)

@@ -65,12 +65,12 @@ class JobReport:
         if self._left_out:
             say(f"left out: {self._left_out}")
 
-    def started(self, job: Job, photo: Photo, scale: int) -> None:
-        """Takes note of a photo's size, and warns of what is not upscaled."""
+    def started(self, job: Job, photo: Photo, size: tuple[int, int]) -> None:
+        """Takes note of a photo and its result's height and width, and warns of what is not upscaled."""
         height, width = photo.rgb.shape[:2]
         progress = self._progress[job]
-        progress.sizes = f"{width}x{height} to {width * scale}x{height * scale}"
-        progress.megapixels = height * width * scale**2 / 1e6
+        progress.sizes = f"{width}x{height} to {size[1]}x{size[0]}"
+        progress.megapixels = size[0] * size[1] / 1e6
         if photo.n_frames > 1:
             only = f"only the first of {photo.n_frames} frames or pages is upscaled"
             complain(self._name, f"{job.source}: {only}")

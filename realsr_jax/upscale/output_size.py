@@ -55,6 +55,16 @@ class OutputSize:
         # Half up, as people round; the longer side of a box is met exactly.
         return max(math.floor(height * scale + 0.5), 1), max(math.floor(width * scale + 0.5), 1)
 
+    def label(self, factor: int) -> str:
+        """Returns what names of results say of their size, such as "x2", "x1.5", "3840x2160" or "12MP"."""
+        if self.box is not None:
+            return f"{self.box[0]}x{self.box[1]}"
+        if self.width is not None:
+            return f"{self.width}w"
+        if self.megapixels is not None:
+            return f"{self.megapixels:g}MP"
+        return f"x{factor if self.scale is None else self.scale:g}"
+
 
 def parse_box(text: str) -> tuple[int, int]:
     """Reads width and height, such as "3840x2160".

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from realsr_jax import images
 from realsr_jax.images import Photo
@@ -18,6 +18,7 @@ from realsr_jax.system.processes import count_threads
 from realsr_jax.system.terminal import silent_pillow
 from realsr_jax.upscale.inference_config import InferenceConfig
 from realsr_jax.upscale.job_report import JobReport
+from realsr_jax.upscale.output_size import OutputSize
 
 _NAME: Final = "realsr-upscale"
 
@@ -25,12 +26,15 @@ _COPIES: Final = 3
 """Result, transparency and encoder: how often a result is in memory."""
 
 
-def run_jobs(plan: Plan, config: InferenceConfig, *, tile_batch: int | None, quality: int) -> int:
+def run_jobs(
+    plan: Plan, config: InferenceConfig, *, size: OutputSize, tile_batch: int | None, quality: int
+) -> int:
     """Upscales photos; a bad one is reported in one line and the others go on.
 
     Args:
         plan: the photos.
         config: the networks.
+        size: how large the results are.
         tile_batch: tiles that a device runs at once.
         quality: of JPEG and WebP.
 
@@ -50,17 +54,26 @@ def run_jobs(plan: Plan, config: InferenceConfig, *, tile_batch: int | None, qua
             if job.problem is not None:
                 report.failed(job, job.problem)
         if todo:
-            _work_off(todo, report, functools.partial(_load, config, tile_batch, jobs), quality=quality)
+            _work_off(
+                todo, report, functools.partial(_load, config, size, tile_batch, plan.jobs), quality=quality
+            )
     report.say_summary()
     return report.exit_status
 
 
-_Upscale = Callable[..., Photo]
-"""Maps a photo, its result's format and a function that is told the progress to the result."""
+class _Loaded(NamedTuple):
+    """What upscales photos.
+
+    Attributes:
+        upscale: maps a photo, its result's format and a function that is told the progress to the result.
+        result_size: maps height and width of a photo to those of its result.
+    """
+
+    upscale: Callable[..., Photo]
+    result_size: Callable[[int, int], tuple[int, int]]
 
 
-def _load(config: InferenceConfig, tile_batch: int | None, jobs: Sequence[Job]) -> tuple[_Upscale, int]:
-    """Returns what upscales photos, and its scale."""
+def _load(config: InferenceConfig, size: OutputSize, tile_batch: int | None, jobs: Sequence[Job]) -> _Loaded:
     # JAX starts here, after everything that can be wrong with the command line was checked.
     start_jax()
     from realsr_jax.upscale import photo_upscaling
@@ -69,24 +82,27 @@ def _load(config: InferenceConfig, tile_batch: int | None, jobs: Sequence[Job]) 
     photos = (job.source for job in jobs if job.problem is None)
     upscaler = photo_upscaling.load_inference(config, tile_batch=tile_batch, photos=photos)
     smoothing = photo_upscaling.make_smoothing(config)
-    upscale = functools.partial(photo_upscaling.upscale_photo, upscaler=upscaler, smoothing=smoothing)
-    return upscale, upscaler.scale
+    upscale = functools.partial(
+        photo_upscaling.upscale_photo, upscaler=upscaler, size=size, smoothing=smoothing
+    )
+    return _Loaded(upscale, functools.partial(size.of, factor=upscaler.scale))
 
 
-def _work_off(
-    jobs: Sequence[Job], report: JobReport, load: Callable[[], tuple[_Upscale, int]], *, quality: int
-) -> None:
-    loaded: Future[tuple[_Upscale, int]] = Future()
+def _work_off(jobs: Sequence[Job], report: JobReport, load: Callable[[], _Loaded], *, quality: int) -> None:
+    loaded: Future[_Loaded] = Future()
     memory = _MemoryShare(available_memory() // 3)
 
     def run(job: Job) -> str | None:
         """Returns what went wrong, in words: an error would keep the photo in memory."""
         try:
             photo = images.read_photo(job.source)
-            upscale, scale = loaded.result()
-            report.started(job, photo, scale)
+            upscale, result_size = loaded.result()
+            height, width = photo.rgb.shape[:2]
+            size = result_size(height, width)
+            report.started(job, photo, size)
             progress = functools.partial(report.progressed, job)
-            with memory.taken(photo.samples.nbytes * scale**2 * _COPIES):
+            enlarged = size[0] * size[1] / (height * width)
+            with memory.taken(int(photo.samples.nbytes * max(enlarged, 1) * _COPIES)):
                 progress(0.0)
                 result = upscale(photo, format=job.format or photo.format, progress=progress)
                 del photo
