@@ -124,7 +124,7 @@ def _bin(lr: np.ndarray, hr: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray
 
 
 def _fit_curves(bins: list[tuple[np.ndarray, np.ndarray, np.ndarray]], offset: float) -> Curves:
-    """Fits gain and offset of each channel, near 1 and as near 0 as is said, and the exponent of all, near 1."""
+    """Fits each channel's gain, near 1, and offset, as near 0 as is said, and the exponent of all, near 1."""
     rows = []
     for channel, (level, _, _) in enumerate(bins):
         columns = np.zeros((len(level), 7))
