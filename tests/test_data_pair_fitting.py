@@ -79,17 +79,22 @@ def test_without_the_options_pairs_are_what_they_were(tmp_path):
     np.testing.assert_array_equal(pair.load()[0], _recoloured(lr))
 
 
-@pytest.mark.parametrize("fault", ["shift", "object"])
-def test_patches_keep_away_from_a_part_that_does_not_register(tmp_path, fault):
+@pytest.mark.parametrize(
+    "fault, max_shift, margin", [("shift", 0.5, 8), ("half a pixel", 0.25, 16), ("object", 0.5, 8)]
+)
+def test_patches_keep_away_from_a_part_that_does_not_register(tmp_path, fault, max_shift, margin):
     lr, hr = _scene(3)
-    other = np.roll(lr, 2, axis=1) if fault == "shift" else _scene(9)[0]
+    if fault == "half a pixel":
+        other = imresize(np.roll(hr, 1, axis=1), Fraction(1, 2))
+    else:
+        other = np.roll(lr, 2, axis=1) if fault == "shift" else _scene(9)[0]
     lr[:64, 80:] = other[:64, 80:]
-    source = PairFolder(**_write(tmp_path, (lr, hr)), max_shift=0.5)
+    source = PairFolder(**_write(tmp_path, (lr, hr)), max_shift=max_shift)
     options = {"scale": 2, "patch_size": 32, "decoded_dir": str(tmp_path / "store")}
     pairs = open_pairs([source], **options)
     top, left = _places(pairs, 300).T
     # Only the outermost pixels of the part can be in a patch: what is measured there is of both parts.
-    assert not ((top < 64 - 8) & (left + 16 > 80 + 8)).any()
+    assert not ((top < 64 - margin) & (left + 16 > 80 + margin)).any()
     # All the rest is taken, but for what is near the part.
     assert top.max() > HEIGHT - 16 - 4 and left.max() > WIDTH - 16 - 4 and min(top.min(), left.min()) < 4
     assert ((top < 40) & (left < 40)).sum() > 20 and ((top > 80) & (left > 90)).sum() > 10

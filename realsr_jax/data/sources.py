@@ -94,7 +94,8 @@ class PairFolder(Source):
         clean_list: a text file with one image name a line; pairs that it does not name are left out.
         reduce_lr: whether LR images are as large as HR images and must be reduced by the scale first.
         fit_colours: whether LR gets HR's colours: each channel's offset and gain, and the tone curve, are
-            undone as washing measures them. Needs OpenCV, like the next.
+            undone as washing measures them. Needs OpenCV, as does `max_shift`; with ``decoded_dir="none"``
+            it is done anew for each crop.
         max_shift: LR pixels by which LR and HR may lie apart in patches of training, which also are not cut
             where they show different things; 0 cuts patches anywhere. Validation takes whole images.
     """
