@@ -23,7 +23,7 @@ from realsr_jax.cli.inference_flags import define_inference_flags, read_inferenc
 from realsr_jax.system.errors import UsageError
 from realsr_jax.system.jax_startup import profiled
 
-_FORMATS: Final = ("bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+_FORMATS: Final = ("avif", "bmp", "heic", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 
 
 def _define_flags(table: command.FlagTable) -> None:
@@ -32,7 +32,7 @@ def _define_flags(table: command.FlagTable) -> None:
         "input",
         "PATHS",
         "files, folders and quoted patterns such as 'photos/**/*.jpg', with spaces between them (after "
-        "--input=, commas); PNG, JPEG, WebP, TIFF, BMP",
+        "--input=, commas); PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC (pip install pillow-heif), GIF",
         short="i",
     )
     table.text(
@@ -44,11 +44,16 @@ def _define_flags(table: command.FlagTable) -> None:
     )
     table.switch("recursive", "also folders inside folders; the results mirror them")
     table.switch("overwrite", "replace results that exist")
-    table.choice("format", _FORMATS, "png, jpg, webp, tiff or bmp; by default the input's")
+    table.choice(
+        "format", _FORMATS, "png, jpg, webp, tiff, bmp, avif or heic; by default the input's (of GIF, png)"
+    )
     table.text(
         "suffix", "TEXT", "added to the results' names (_x2, or the network's scale, beside the photo itself)"
     )
-    table.whole("quality", "of JPEG and WebP, 1 to 100 (95)", 95, 1, 100)
+    table.whole("quality", "of JPEG, WebP, AVIF and HEIC, 1 to 100 (95)", 95, 1, 100)
+    table.text(
+        "background", "COLOUR", "lay transparent photos on white, '#102030' or the like, as JPEG demands"
+    )
     table.text("profile", "DIR", "write a profile of the run, for TensorBoard or xprof, into a folder")
     define_inference_flags(table)
 
@@ -56,6 +61,7 @@ def _define_flags(table: command.FlagTable) -> None:
 def _main(values: flags.FlagValues) -> int:
     if not values.input:
         raise UsageError("name photos or folders, such as realsr-upscale photo.jpg (more: --help)")
+    background = _read_colour(values)
     config = read_inference_flags(values)
 
     from realsr_jax.images.photo_jobs import plan_jobs
@@ -71,7 +77,22 @@ def _main(values: flags.FlagValues) -> int:
         overwrite=values.overwrite,
     )
     with profiled(command.output_folder(values, "profile")):
-        return run_jobs(plan, config, tile_batch=values.tile_batch, quality=values.quality)
+        return run_jobs(
+            plan, config, tile_batch=values.tile_batch, quality=values.quality, background=background
+        )
+
+
+def _read_colour(values: flags.FlagValues) -> tuple[int, int, int] | None:
+    """Returns the colour of --background in RGB, if there is one."""
+    if values.background is None:
+        return None
+    from PIL import ImageColor
+
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(values.background)
+    except ValueError:
+        raise UsageError(f"--background={values.background}: expected white, '#102030' or the like") from None
+    return red, green, blue
 
 
 def run(argv: Sequence[str] | None = None) -> int:

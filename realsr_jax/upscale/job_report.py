@@ -71,9 +71,12 @@ class JobReport:
         progress = self._progress[job]
         progress.sizes = f"{width}x{height} to {width * scale}x{height * scale}"
         progress.megapixels = height * width * scale**2 / 1e6
-        if photo.n_frames > 1:
-            only = f"only the first of {photo.n_frames} frames or pages is upscaled"
-            complain(self._name, f"{job.source}: {only}")
+        named = SUFFIXES.get(job.source.suffix.lower(), photo.format)
+        if named != photo.format:
+            is_other = f"is {photo.format} and not {named}"
+            complain(self._name, f"{job.source}: {is_other}; its result is {job.target}")
+        for remark in photo.remarks:
+            complain(self._name, f"{job.source}: {remark}")
 
     def progressed(self, job: Job, done: float) -> None:
         """Takes note that a fraction of a photo, 0..1, is upscaled.

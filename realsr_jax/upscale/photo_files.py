@@ -25,14 +25,22 @@ _COPIES: Final = 3
 """Result, transparency and encoder: how often a result is in memory."""
 
 
-def run_jobs(plan: Plan, config: InferenceConfig, *, tile_batch: int | None, quality: int) -> int:
+def run_jobs(
+    plan: Plan,
+    config: InferenceConfig,
+    *,
+    tile_batch: int | None,
+    quality: int,
+    background: tuple[int, int, int] | None = None,
+) -> int:
     """Upscales photos; a bad one is reported in one line and the others go on.
 
     Args:
         plan: the photos.
         config: the networks.
         tile_batch: tiles that a device runs at once.
-        quality: of JPEG and WebP.
+        quality: of formats that lose some.
+        background: an RGB colour of 0..255 that transparent photos are laid on; None to keep transparency.
 
     Returns:
         0 if all photos were upscaled, else 1.
@@ -50,7 +58,8 @@ def run_jobs(plan: Plan, config: InferenceConfig, *, tile_batch: int | None, qua
             if job.problem is not None:
                 report.failed(job, job.problem)
         if todo:
-            _work_off(todo, report, functools.partial(_load, config, tile_batch, todo), quality=quality)
+            load = functools.partial(_load, config, tile_batch, todo)
+            _work_off(todo, report, load, quality=quality, background=background)
     report.say_summary()
     return report.exit_status
 
@@ -73,7 +82,12 @@ def _load(config: InferenceConfig, tile_batch: int | None, jobs: Sequence[Job]) 
 
 
 def _work_off(
-    jobs: Sequence[Job], report: JobReport, load: Callable[[], tuple[_Upscale, int]], *, quality: int
+    jobs: Sequence[Job],
+    report: JobReport,
+    load: Callable[[], tuple[_Upscale, int]],
+    *,
+    quality: int,
+    background: tuple[int, int, int] | None,
 ) -> None:
     loaded: Future[tuple[_Upscale, int]] = Future()
     memory = _MemoryShare(available_memory() // 3)
@@ -82,12 +96,14 @@ def _work_off(
         """Returns what went wrong, in words: an error would keep the photo in memory."""
         try:
             photo = images.read_photo(job.source)
+            if background is not None:
+                photo = photo.laid_on(background)
             upscale, scale = loaded.result()
             report.started(job, photo, scale)
             progress = functools.partial(report.progressed, job)
             with memory.taken(photo.samples.nbytes * scale**2 * _COPIES):
                 progress(0.0)
-                result = upscale(photo, format=job.format or photo.format, progress=progress)
+                result = upscale(photo, format=job.format, progress=progress)
                 del photo
                 images.write_photo(result, job.target, quality=quality)
         except Exception as error:  # XLA's errors among them

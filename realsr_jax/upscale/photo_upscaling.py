@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from realsr_jax import images, ops
-from realsr_jax.images.photo import ImageError, Photo, check_writable, make_result, result_dtype
+from realsr_jax.images.errors import ImageError
+from realsr_jax.images.photo import Photo, check_writable, full_scale, make_result, result_dtype
 from realsr_jax.models.precision import Precision
 from realsr_jax.upscale.assembly import OnProgress
 from realsr_jax.upscale.inference_config import InferenceConfig, bicubic_scale
@@ -117,6 +118,7 @@ def upscale_photo(
         alpha = photo.alpha
         if alpha is not None:
             alpha = interpolator(upscaler.scale).upscale(alpha[..., None], dtype)
+            alpha = np.clip(alpha, 0, full_scale(dtype))  # of floats, what overshoots
     except FloatingPointError as error:
         raise ImageError(str(error)) from error
     return make_result(colours, alpha, photo, format=format)
