@@ -5,6 +5,7 @@ import importlib.util
 import io
 import os
 import pty
+import re
 import shutil
 import signal
 import struct
@@ -30,7 +31,7 @@ from realsr_jax.metrics import psnr
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.system.jax_startup import start_jax
-from realsr_jax.upscale import photo_upscaling
+from realsr_jax.upscale import job_report, photo_upscaling
 from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles
 from realsr_jax.weights import save_weights
 
@@ -617,8 +618,9 @@ def test_broken_file_among_good_ones(capsys):
         lines[1] == "realsr-upscale: photos/c.png: not a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or GIF image"
     )
     assert files_in("out") == ["a.png", "d.png"]
-    assert captured.out.splitlines()[0] == "photos/a.png -> out/a.png (16x12 to 32x24)"
-    assert captured.out.splitlines()[-1].startswith("2 of 4 photos")
+    line = r"\d\d:\d\d:\d\d photos/a.png -> out/a.png, 16x12 to 32x24, 1 of 4 photos.*"
+    assert re.fullmatch(line, captured.out.splitlines()[0])
+    assert re.match(r"2 of 4 photos, in \d+ s, see out/, ", captured.out.splitlines()[-1])
     assert captured.out.endswith(", 2 failed\n")
 
 
@@ -745,7 +747,8 @@ def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
     save("photos/c.png", RGB[:5])
     real = fail_on_low_photos(monkeypatch, KeyboardInterrupt())
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 130
-    assert capsys.readouterr().err == "realsr-upscale: interrupted\n"
+    line = "interrupted after 2 of 4 photos; the same command goes on from here"
+    assert capsys.readouterr().err == f"realsr-upscale: {line}\n"
     names = files_in("out")  # the fourth may be complete, or not begun
     assert names in (["a.png", "b.png"], ["a.png", "b.png", "d.png"])
     for name in names:
@@ -1127,9 +1130,7 @@ def test_progress_bar_on_a_terminal():
         status, printed = on_terminal(["-i", "photos", "-o", "out", "--weights=bicubic"], stdout=log)
     assert status == 1
     assert "| 0 of 4 photos, starting" in printed
-    assert "| 2 of 4 photos, 0.0" in printed
-    assert " megapixels/s, 00:0" in printed
-    assert "left" in printed
+    assert "| 2 of 4 photos, 16x12 to 32x24" in printed
     assert (
         "realsr-upscale: photos/c.png: not a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or GIF image\r\n"
         in printed
@@ -1137,8 +1138,8 @@ def test_progress_bar_on_a_terminal():
     assert "Warning" not in printed
     assert max(len(frame) for frame in printed.replace("\n", "\r").split("\r")) <= 100
     log = Path("log").read_text().splitlines()
-    assert log[0] == "photos/a.png -> out/a.png (16x12 to 32x24)"
-    assert log[-1].startswith("3 of 4 photos, ")
+    assert " photos/a.png -> out/a.png, 16x12 to 32x24, 1 of 4 photos" in log[0]
+    assert log[-1].startswith("3 of 4 photos, in ")
 
 
 def test_the_bar_replaces_lines_of_routine():
@@ -1146,12 +1147,78 @@ def test_the_bar_replaces_lines_of_routine():
     arguments = ["-i", "a.png", "-o", "out", "--weights=bicubic"]
     status, printed = on_terminal(arguments, columns=0)
     assert status == 0
-    assert "1 of 1 photos, " in printed
+    assert "1 of 1 photos, in 0 s, see out/a.png\r\n" in re.sub("in . s", "in 0 s", printed)
     assert "a.png ->" not in printed
     status, printed = on_terminal([*arguments])
     assert status == 0
     assert "nothing to do, out/a.png exists already (--overwrite replaces it)\r\n" in printed
     assert "Traceback" not in printed
+
+
+@pytest.fixture
+def report(monkeypatch):
+    """A report on three photos as large as a camera's, and a clock that the test sets."""
+    clock = [1000.0]
+    monkeypatch.setattr(job_report, "monotonic", lambda: clock[0])
+    for name in "abc":
+        Path(f"{name}.png").write_bytes(bytes(1000))
+    jobs = tuple(photo_jobs.Job(Path(f"{name}.png"), Path(f"{name}_x2.png")) for name in "abc")
+    return job_report.JobReport("x", photo_jobs.Plan(jobs)), jobs, clock
+
+
+def test_time_left_does_not_count_compilation(report, capsys):
+    report, jobs, clock = report
+    large = images.Photo(np.broadcast_to(np.uint8(0), (4000, 6000, 3)), images.Metadata(), "PNG")
+    report.started(jobs[0], large, 2)
+    clock[0] += 600  # compiling
+    assert "left" not in report._state()
+    report.progressed(jobs[0], 0.5)
+    clock[0] += 20
+    report.progressed(jobs[0], 1.0)
+    report.succeeded(jobs[0])
+    line = " a.png -> a_x2.png, 24 MP to 96 MP, 1 of 3 photos, 80 s left\n"
+    assert capsys.readouterr().out.endswith(line)
+    report.failed(jobs[1], "broken")  # there is less to do
+    assert report._state() == "1 of 3 photos, 40 s left"
+    report.say_summary()
+    line = "1 of 3 photos, 24 MP to 96 MP, in 10 min, see a_x2.png, 1 failed\n"
+    assert capsys.readouterr().out == line
+
+
+def test_never_silent_for_long_without_a_terminal(report, capsys):
+    report, jobs, clock = report
+    with report:
+        for state in (
+            "0 of 3 photos, starting (11 s; the",
+            "17 %, 0 of 3 photos",
+            "33 %, 0 of 3 photos, 22 s ",
+        ):
+            clock[0] += 11
+            told, until = "", time.time() + 5
+            while state not in told and time.time() < until:
+                time.sleep(0.05)
+                told += capsys.readouterr().out
+            assert state in told
+            assert told.count("\n") == 1
+            report.progressed(jobs[0], report._progress[jobs[0]].done + 0.5)
+
+
+@pytest.mark.parametrize(("args", "goes_on"), [((), True), (("--overwrite",), False)])
+def test_ctrl_c_says_how_to_go_on(args, goes_on):
+    for name in "ab":
+        save(f"photos/{name}.png", golden.photo(700, 700))
+    save("photos/0.png")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    arguments = [*COMMAND, "photos", "--tile_size=32", "--tile_overlap=8", "--self_ensemble", *args]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signal.signal(signal.SIGINT, before)
+    assert b" photos/0.png -> photos_x2/0.png" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    on = "; the same command goes on from here" if goes_on else ""
+    assert error.decode() == f"realsr-upscale: interrupted after 1 of 3 photos{on}\n"
+    assert process.returncode == -signal.SIGINT
+    assert files_in("photos_x2") == ["0.png"]
 
 
 def test_folder_of_many_sizes_compiles_few_programs(weights, caplog):

@@ -86,13 +86,12 @@ def _read_colour(values: flags.FlagValues) -> tuple[int, int, int] | None:
     """Returns the colour of --background in RGB, if there is one."""
     if values.background is None:
         return None
-    from PIL import ImageColor
+    from realsr_jax.images.photo import read_colour
 
     try:
-        red, green, blue, *_ = ImageColor.getrgb(values.background)
-    except ValueError:
-        raise UsageError(f"--background={values.background}: expected white, '#102030' or the like") from None
-    return red, green, blue
+        return read_colour(values.background)
+    except ValueError as error:
+        raise UsageError(f"--background={error}") from error
 
 
 def run(argv: Sequence[str] | None = None) -> int:

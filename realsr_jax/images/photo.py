@@ -80,6 +80,21 @@ def full_scale(dtype: Any) -> int:
     return 0xFFFF if dtype == np.uint16 else 255
 
 
+def read_colour(text: str) -> tuple[int, int, int]:
+    """Returns the RGB colour, 0..255, that a name or another notation of CSS stands for.
+
+    Raises:
+        ImageError: if there is none.
+    """
+    from PIL import ImageColor
+
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(text)
+    except ValueError:
+        raise ImageError(f"{text}: expected white, '#102030' or the like") from None
+    return red, green, blue
+
+
 def size_text(image: np.ndarray) -> str:
     """Returns the size of an image [h, w, ...], such as "640 x 480"."""
     return f"{image.shape[1]} x {image.shape[0]}"

@@ -43,11 +43,13 @@ class Plan:
         jobs: the photos, in the order of the inputs.
         left_out: what of the inputs is no job, in words; empty if nothing is.
         is_whole: whether all files that were given themselves are jobs.
+        replaces: whether results that exist are replaced.
     """
 
     jobs: tuple[Job, ...]
     left_out: str = ""
     is_whole: bool = True
+    replaces: bool = False
 
 
 def plan_jobs(
@@ -117,7 +119,7 @@ def plan_jobs(
     jobs = _make_jobs(pairs, overwrite=overwrite)
     if all(job.problem for job in jobs):
         raise UsageError(f"{jobs[0].source}: {jobs[0].problem}")
-    return Plan(tuple(jobs), listing.left_out(), n_strange == 0)
+    return Plan(tuple(jobs), listing.left_out(), n_strange == 0, overwrite)
 
 
 def _leave_out_strange(listing: Listing) -> int:

@@ -53,7 +53,7 @@ def run_jobs(
     for folder in dict.fromkeys(job.target.parent for job in todo):
         check_output_folder(str(folder), f"--output={folder}").mkdir(parents=True, exist_ok=True)
     report = JobReport(_NAME, plan)
-    with silent_pillow(), report.bar:
+    with silent_pillow(), report:
         for job in plan.jobs:
             if job.problem is not None:
                 report.failed(job, job.problem)
@@ -114,7 +114,7 @@ def _work_off(
     pool = ThreadPoolExecutor(count_threads() + 1)
     written = [pool.submit(run, job) for job in jobs]
     try:
-        with ended_by_interrupt(_NAME):
+        with ended_by_interrupt(_NAME, report.interruption):
             loaded.set_result(load())
         for job, future in zip(jobs, written, strict=True):
             reason = future.result()
@@ -122,9 +122,11 @@ def _work_off(
                 report.succeeded(job)
             else:
                 report.failed(job, reason)
-    except BaseException:
+    except BaseException as error:
         report.stop()
         loaded.cancel()
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(report.interruption()) from None
         raise
     finally:
         pool.shutdown(cancel_futures=True)
