@@ -1191,7 +1191,7 @@ def test_never_silent_for_long_without_a_terminal(report, capsys):
         for state in (
             "0 of 3 photos, starting (11 s; the",
             "17 %, 0 of 3 photos",
-            "33 %, 0 of 3 photos, 22 s ",
+            "33 %, 0 of 3 photos, 88 s left",
         ):
             clock[0] += 11
             told, until = "", time.time() + 5
