@@ -521,6 +521,7 @@ def test_a_pattern_through_folders():
     [
         ("*.png",),
         ("photos",),
+        ("photos*",),
         (".", "--recursive", "-o", "out"),
         ("**/*.*",),
         ("*", "-o", "out"),
