@@ -101,8 +101,6 @@ def fit_tiles(
         at_once: how many tiles run side by side.
         in_use: shapes that are compiled already.
     """
-    image = height * width
-    best = fit_shapes([(height, width)], overlap=overlap, area=area, at_once=at_once)[0]
     fitting = [
         shape
         for shape in in_use
@@ -114,14 +112,13 @@ def fit_tiles(
         tiles = count_tiles(height, shape[0], overlap) * count_tiles(width, shape[1], overlap)
         return -(-tiles // at_once) * shape[0] * shape[1], tiles * shape[0] * shape[1], shape
 
-    least, least_time = min(map(weigh, fitting), default=None), weigh(best)[0]
-    if least is None:
-        return best
-    if len(in_use) >= _MOST_SHAPES and (image < _SMALL or least[1] <= _MOST_WASTE * image):
-        return least[2]
-    limit = _WASTE[image >= _MEGAPIXEL] * image
-    again = [fit for fit in map(weigh, fitting) if fit[1] <= limit and fit[0] <= _SLOWER * least_time]
-    return min(again)[2] if again else best
+    fits = sorted(map(weigh, fitting))
+    image = height * width
+    if fits and len(in_use) >= _MOST_SHAPES and (image < _SMALL or fits[0][1] <= _MOST_WASTE * image):
+        return fits[0][2]
+    best = fit_shapes([(height, width)], overlap=overlap, area=area, at_once=at_once)[0]
+    limit, time = _WASTE[image >= _MEGAPIXEL] * image, _SLOWER * weigh(best)[0]
+    return next((fit[2] for fit in fits if fit[1] <= limit and fit[0] <= time), best)
 
 
 def count_tiles(length: int, side: int, overlap: int) -> int:
