@@ -305,7 +305,7 @@ def test_bad_neighbours(capsys):
     captured = capsys.readouterr()
     problems = [
         "lr/dx2.png: no HR image matches it by name",
-        "lr/bx2.png: not a PNG, JPEG, WebP, TIFF or BMP image",
+        "lr/bx2.png: not a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or GIF image",
         "lr/cx2.png is 24 x 20 and hr/c.png: HR is 48 x 42, expected 48 x 40 or less than 2 pixels more",
         "hr/e.png and lr/ex2.png: images are too small: expected at least 27x27, got 20x20",
     ]

@@ -290,7 +290,9 @@ def test_bad_images_are_all_named_and_nothing_is_built(capsys):
     assert build("aim_x2") == 1
     lines = errors(capsys)
     assert len(lines) == 4
-    assert lines[0] == "manual/AIM/X2/HR/000000.png: not a PNG, JPEG, WebP, TIFF or BMP image"
+    assert (
+        lines[0] == "manual/AIM/X2/HR/000000.png: not a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or GIF image"
+    )
     assert lines[1].startswith("realsr-prepare: manual/AIM/X2/LR/000003.png: broken or cut off")
     assert "000006.png: HR is 9 x 9 pixels, expected 12 x " in lines[2]
     assert lines[3] == (
@@ -489,7 +491,7 @@ def test_bad_files_do_not_stop_the_others(capsys):
     assert make(2) == 1
     output = capsys.readouterr()
     assert output.err.splitlines() == [
-        "realsr-prepare: hr/b.png: not a PNG, JPEG, WebP, TIFF or BMP image",
+        "realsr-prepare: hr/b.png: not a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or GIF image",
         "realsr-prepare: hr/c.png: 8 x 1 pixels, smaller than the scale 2",
     ]
     assert output.out == "2 of 4 images reduced by 2, 2 failed; lr\n"

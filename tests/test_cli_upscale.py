@@ -1,9 +1,11 @@
 """``realsr-upscale`` end to end: in this process where that will do, in its own where it matters."""
 
 import fcntl
+import importlib.util
 import io
 import os
 import pty
+import re
 import shutil
 import signal
 import struct
@@ -24,11 +26,11 @@ from PIL import ExifTags, Image, ImageCms, TiffTags
 from realsr_jax import images, ops
 from realsr_jax.cli import command, upscale
 from realsr_jax.convert.rules import to_flax
-from realsr_jax.images import photo_jobs
+from realsr_jax.images import formats, photo_jobs
 from realsr_jax.metrics import psnr
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.ops.matlab_resize import imresize
-from realsr_jax.upscale import photo_upscaling
+from realsr_jax.upscale import job_report, photo_upscaling
 from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles
 from realsr_jax.weights import save_weights
 
@@ -103,6 +105,7 @@ FORMAT_MODES = [
     *(("webp", mode) for mode in ("RGB", "RGBA")),
     *(("bmp", mode) for mode in ("grey", "RGB")),
     *(("jpg", mode) for mode in ("grey", "RGB")),
+    *(("avif", mode) for mode in ("grey", "RGB", "RGBA")),
 ]
 
 
@@ -121,10 +124,10 @@ def test_formats_and_modes(suffix, mode):
     assert run("-i", source, "-o", "out", "--weights=bicubic", "--quality=100") == 0
     decode = {"png": imagecodecs.png_decode, "tif": imagecodecs.tiff_decode}.get(suffix)
     result = decode(Path(f"out/in.{suffix}").read_bytes()) if decode else load(f"out/in.{suffix}")
-    expected = enlarged(load(source) if suffix == "jpg" else samples)
+    expected = enlarged(load(source) if suffix in ("jpg", "avif") else samples)
     assert result.dtype == samples.dtype
     assert result.shape == expected.shape
-    tolerance = {"jpg": 6, "webp": 40}.get(suffix, int(samples.dtype == np.uint16))
+    tolerance = {"jpg": 6, "webp": 40, "avif": 12}.get(suffix, int(samples.dtype == np.uint16))
     assert np.abs(result.astype(int) - expected).max() <= tolerance
     if samples.dtype == np.uint16:
         assert len(np.unique(result)) > 256
@@ -151,7 +154,7 @@ def test_transparent_palette():
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])
-def test_cmyk_becomes_rgb(suffix):
+def test_cmyk_becomes_rgb(suffix, capsys):
     cmyk = Image.fromarray(RGB).convert("CMYK")
     cmyk.save(f"a.{suffix}", **({"quality": 100, "subsampling": 0} if suffix == "jpg" else {}))
     assert run("-i", f"a.{suffix}", "-o", "out", "--weights=bicubic", "--quality=100") == 0
@@ -159,6 +162,7 @@ def test_cmyk_becomes_rgb(suffix):
         assert (image.mode, image.size) == ("RGB", (2 * WIDTH, 2 * HEIGHT))
     expected = enlarged(np.asarray(cmyk.convert("RGB"))).astype(int)
     assert np.abs(load(f"out/a.{suffix}") - expected).max() <= (25 if suffix == "jpg" else 0)
+    assert capsys.readouterr().err == f"realsr-upscale: a.{suffix}: CMYK becomes RGB\n"
 
 
 def test_no_dark_fringe_around_transparency():
@@ -174,24 +178,166 @@ def test_no_dark_fringe_around_transparency():
     assert (result[:, WIDTH + 4 :, 3] == 255).all()
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
 def test_upright_and_with_metadata(suffix):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Maker", 6
     options = {"lossless": True} if suffix == "webp" else {}
     options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else options
+    options = {"quality": 100, "subsampling": "4:4:4"} if suffix == "avif" else options
     source = save(f"a.{suffix}", RGB, exif=exif.tobytes(), icc_profile=profile, dpi=(300, 300), **options)
     assert run("-i", source, "-o", "out", "--weights=bicubic", "--quality=100") == 0
     with Image.open(f"out/a.{suffix}") as image:
         assert image.size == (2 * HEIGHT, 2 * WIDTH)
         assert image.getexif()[ExifTags.Base.Make] == "Maker"
-        assert image.getexif()[ExifTags.Base.Orientation] == 1
+        assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
         assert image.info["icc_profile"] == profile
-        if suffix != "webp":
+        if suffix not in ("webp", "avif"):
             assert np.allclose([float(value) for value in image.info["dpi"]], 300, atol=0.1)
         upright = np.rot90(enlarged(load(source) if suffix == "jpg" else RGB), -1).astype(int)
-        assert np.abs(np.asarray(image) - upright).max() <= {"jpg": 6, "webp": 40}.get(suffix, 0)
+        assert np.abs(np.asarray(image) - upright).max() <= {"jpg": 6, "webp": 40, "avif": 12}.get(suffix, 0)
+
+
+def test_the_first_frame_of_a_gif_becomes_png(capsys):
+    frames = [Image.fromarray(rgb).quantize(256) for rgb in (RGB, RGB[::-1].copy())]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
+    assert run("a.gif", "--weights=bicubic") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "realsr-upscale: a.gif: only the first of 2 frames or pages is used\n"
+    assert "a.gif -> a_x2.png" in captured.out
+    with Image.open("a.gif") as image:
+        np.testing.assert_array_equal(load("a_x2.png")[..., :3], enlarged(np.asarray(image.convert("RGB"))))
+
+
+def test_content_that_contradicts_the_name_is_written_under_the_right_one(capsys):
+    save("photos/a.png").rename("photos/a.jpg")
+    save("photos/b.JPG")
+    save("photos/c.jpeg", format="WEBP")
+    assert run("photos", "--weights=bicubic") == 0
+    assert files_in("photos_x2") == ["a.png", "b.JPG", "c.webp"]
+    with Image.open("photos_x2/a.png") as png, Image.open("photos_x2/c.webp") as webp:
+        assert (png.format, webp.format) == ("PNG", "WEBP")
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "realsr-upscale: photos/a.jpg: is PNG and not JPEG; its result is photos_x2/a.png",
+        "realsr-upscale: photos/c.jpeg: is WEBP and not JPEG; its result is photos_x2/c.webp",
+    ]
+    save("photos/a.png", RGB[:5])  # which is not in the way
+    assert run("photos", "--weights=bicubic", "--overwrite") == 0
+    assert files_in("photos_x2") == ["a.jpg.png", "a.png", "b.JPG", "c.webp"]
+    assert load("photos_x2/a.png").shape == (10, 2 * WIDTH, 3)
+    assert run("photos/a.jpg", "-o", "d.jpg", "--weights=bicubic") == 0  # as it was asked for
+    with Image.open("d.jpg") as image:
+        assert image.format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "rgb"),
+    [
+        ("RGBA", "white", (255, 255, 255)),
+        ("RGBA", "#102030", (16, 32, 48)),
+        ("deep RGBA", "red", (255, 0, 0)),
+        ("grey and alpha", "gray", (128, 128, 128)),
+        ("grey and alpha", "blue", (0, 0, 255)),
+    ],
+)
+def test_background(mode, colour, rgb):
+    samples = MODES[mode]
+    if samples.dtype == np.uint16:
+        Path("a.png").write_bytes(imagecodecs.png_encode(samples))
+    else:
+        save("a.png", samples)
+    assert run("a.png", "-o", "out.bmp", "--weights=bicubic", f"--background={colour}") == 0
+    unit = samples.astype(float) / np.iinfo(samples.dtype).max
+    on = unit[..., -1:] * unit[..., :-1] * 255 + (1 - unit[..., -1:]) * np.array(rgb)
+    with Image.open("out.bmp") as image:
+        assert image.mode == ("L" if colour == "gray" else "RGB")
+        result = np.asarray(image.convert("RGB")).astype(int)
+    expected = enlarged(np.broadcast_to(np.rint(on), (HEIGHT, WIDTH, 3)).astype(np.uint8))
+    assert np.abs(result - expected).max() <= 2
+    assert run("a.png", "-o", "out.jpg", "--weights=bicubic", f"--background={colour}") == 0
+
+
+@pytest.mark.parametrize("white", [1.0, 65535.0])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_float_tiff(white, alpha):
+    values = (MODES["RGBA"][..., : 4 if alpha else 3] / np.float32(255)).astype(np.float32)
+    values[5, 5, :3], values[6, 6, :3] = 1.25, -0.125  # which sharpening does
+    options = {"extrasample": "unassalpha"} if alpha else {}
+    data = imagecodecs.tiff_encode(values * np.float32(white), photometric="rgb", **options)
+    Path("a.tif").write_bytes(data)
+    assert run("a.tif", "--weights=bicubic") == 0
+    assert run("a.tif", "-o", "b.png", "--weights=bicubic") == 0
+    result = imagecodecs.tiff_decode(Path("a_x2.tif").read_bytes()) / white
+    expected = np.asarray(_resize(values[None] * 255, 2))[0] / 255
+    np.testing.assert_allclose(result[..., :3], expected[..., :3], atol=1e-5)
+    np.testing.assert_allclose(result[..., 3:], np.clip(expected[..., 3:], 0, 1), atol=1e-5)
+    png = imagecodecs.png_decode(Path("b.png").read_bytes())
+    assert png.dtype == np.uint16
+    assert np.abs(png - np.clip(expected, 0, 1) * 65535.0).max() <= 1
+
+
+def test_floats_of_no_known_range(capsys):
+    for name, value in (("a", 200.0), ("b", np.nan), ("c", 1e6)):
+        Path(f"{name}.tif").write_bytes(imagecodecs.tiff_encode(np.full((4, 4), value, np.float32)))
+    assert run("a.tif", "b.tif", "c.tif", "--weights=bicubic") == 1
+    error = capsys.readouterr().err
+    assert "a.tif: its numbers, 200 to 200, are neither those of 0 to 1 nor those of 0 to 65535\n" in error
+    assert "b.tif: some of its pixels are not numbers\n" in error
+    assert "c.tif: its numbers, 1e+06 to 1e+06, are neither" in error
+
+
+@pytest.mark.parametrize("mode", ["grey", "RGB", "RGBA", "deep RGB"])
+def test_heic(mode):
+    heif = pytest.importorskip("pillow_heif")
+    samples = MODES[mode]
+    name = {1: "L", 3: "RGB", 4: "RGBA"}[np.atleast_3d(samples).shape[-1]]
+    name += ";16" if samples.dtype == np.uint16 else ""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    source = heif.from_bytes(name, (WIDTH, HEIGHT), samples.tobytes())
+    source.save("a.heic", quality=100, chroma=444, exif=exif.tobytes())
+    assert run("a.heic", "--weights=bicubic", "--quality=100") == 0
+
+    def read(path):
+        image = heif.open_heif(path, convert_hdr_to_8bit=False)
+        return np.asarray(image), image.info
+
+    result, info = read("a_x2.heic")
+    assert result.dtype == samples.dtype
+    assert b"Maker" in info["exif"]
+    expected = enlarged(read("a.heic")[0])
+    assert np.abs(result.astype(int) - expected).max() <= 12 * (np.iinfo(samples.dtype).max // 255)
+    assert run("a.heic", "-o", "b.png", "--weights=bicubic") == 0
+
+
+@pytest.fixture
+def without_heif(monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "pillow_heif" else find_spec(n))
+    formats.has_heif.cache_clear()
+    yield
+    formats.has_heif.cache_clear()
+
+
+@pytest.mark.usefixtures("without_heif")
+def test_what_heic_needs_is_named_where_it_is_missing(capsys):
+    save("photos/a.png")
+    for name in "bc":
+        Path(f"photos/{name}.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    shutil.copy("photos/b.HEIC", "d.jpg")
+    assert run("photos", "--weights=bicubic") == 0
+    assert capsys.readouterr().out.endswith("\nleft out: 2 .heic (pip install pillow-heif)\n")
+    assert run("photos/a.png", "photos/b.HEIC", "--weights=bicubic") == 1
+    assert capsys.readouterr().out.endswith("\nleft out: 1 .heic (pip install pillow-heif)\n")
+    for named in ("photos/b.HEIC", "d.jpg"):
+        assert run(named, "--weights=bicubic") == 1
+        line = (
+            f"realsr-upscale: {named}: HEIC needs a package that is not installed: pip install pillow-heif\n"
+        )
+        assert capsys.readouterr().err == line
+    assert run("photos/a.png", "--format=heic", "--weights=bicubic") == 2
+    assert capsys.readouterr().err.startswith("realsr-upscale: HEIC needs a package that is not installed")
 
 
 # Names
@@ -218,6 +364,8 @@ def test_several_inputs_and_names():
 
 @pytest.mark.parametrize("name", upscale._FORMATS)
 def test_format(name):
+    if name == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
     save("a.b.png")
     assert run("-i", "a.b.png", "-o", "out", "--weights=bicubic", f"--format={name}") == 0
     with Image.open(f"out/a.b.{name}") as image:
@@ -372,6 +520,7 @@ def test_a_pattern_through_folders():
     [
         ("*.png",),
         ("photos",),
+        ("photos*",),
         (".", "--recursive", "-o", "out"),
         ("**/*.*",),
         ("*", "-o", "out"),
@@ -409,13 +558,13 @@ def test_what_is_left_out_is_said(capsys):
     save("photos/a.png")
     save("photos/one/b.png")
     save("photos/.two/c.png")
-    for name in ("a.gif", "b.GIF", "c.raw", "notes", ".hidden.txt"):
+    for name in ("a.mov", "b.MOV", "c.raw", "notes", ".hidden.txt"):
         Path("photos", name).write_bytes(b"no photo")
     assert run("photos", "--weights=bicubic") == 0
-    line = "left out: 2 .gif, 1 .raw, 1 without suffix, 1 subfolder (--recursive)\n"
+    line = "left out: 2 .mov, 1 .raw, 1 without suffix, 1 subfolder (--recursive)\n"
     assert capsys.readouterr().out.endswith(f"s\n{line}")
     assert run("photos", "--weights=bicubic", "--recursive") == 0
-    assert capsys.readouterr().out.endswith("left out: 2 .gif, 1 .raw, 1 without suffix\n")
+    assert capsys.readouterr().out.endswith("left out: 2 .mov, 1 .raw, 1 without suffix\n")
 
 
 def test_many_kinds_of_files_are_told_in_one_line(capsys):
@@ -446,9 +595,9 @@ def test_named_files_that_are_no_photos(capsys):
 def test_a_folder_of_folders_is_explained(capsys):
     save("photos/sub/a.png")
     assert run("photos", "--weights=bicubic") == 2
-    assert "photos: no PNG, JPEG, WebP, TIFF or BMP files in this folder, but 1 subfolder (--rec" in (
-        capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert error.startswith("realsr-upscale: photos: no PNG, JPEG, WebP, ")
+    assert error.endswith(" files in this folder, but 1 subfolder (--recursive)\n")
 
 
 # Failing
@@ -465,10 +614,13 @@ def test_broken_file_among_good_ones(capsys):
     lines = captured.err.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("realsr-upscale: photos/b.png: broken or cut off")
-    assert lines[1] == "realsr-upscale: photos/c.png: not a PNG, JPEG, WebP, TIFF or BMP image"
+    assert (
+        lines[1] == "realsr-upscale: photos/c.png: not a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or GIF image"
+    )
     assert files_in("out") == ["a.png", "d.png"]
-    assert captured.out.splitlines()[0] == "photos/a.png -> out/a.png (16x12 to 32x24)"
-    assert captured.out.splitlines()[-1].startswith("2 of 4 photos")
+    line = r"\d\d:\d\d:\d\d photos/a.png -> out/a.png, 16x12 to 32x24, 1 of 4 photos.*"
+    assert re.fullmatch(line, captured.out.splitlines()[0])
+    assert re.match(r"2 of 4 photos, in \d+ s, see out/, ", captured.out.splitlines()[-1])
     assert captured.out.endswith(", 2 failed\n")
 
 
@@ -550,7 +702,8 @@ def test_format_that_cannot_hold_the_photo(capsys):
     save("a.png", np.dstack([RGB, ALPHA]))
     assert run("-i", "a.png", "-o", "a.jpg", "--weights=bicubic") == 1
     error = capsys.readouterr().err
-    assert error == "realsr-upscale: a.png: JPEG cannot hold transparency; PNG, WEBP, TIFF and BMP can\n"
+    reason = "JPEG cannot hold transparency; pass --background=white, or another --format"
+    assert error == f"realsr-upscale: a.png: {reason}\n"
     assert not Path("a.jpg").exists()
 
 
@@ -585,7 +738,7 @@ def test_only_the_first_page_is_upscaled(capsys):
     page.save("a.tif", save_all=True, append_images=[page, page])
     assert run("-i", "a.tif", "-o", "out", "--weights=bicubic") == 0
     error = capsys.readouterr().err
-    assert error == "realsr-upscale: a.tif: only the first of 3 frames or pages is upscaled\n"
+    assert error == "realsr-upscale: a.tif: only the first of 3 frames or pages is used\n"
 
 
 def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
@@ -594,7 +747,8 @@ def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
     save("photos/c.png", RGB[:5])
     real = fail_on_low_photos(monkeypatch, KeyboardInterrupt())
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 130
-    assert capsys.readouterr().err == "realsr-upscale: interrupted\n"
+    line = "interrupted after 2 of 4 photos; the same command goes on from here"
+    assert capsys.readouterr().err == f"realsr-upscale: {line}\n"
     names = files_in("out")  # the fourth may be complete, or not begun
     assert names in (["a.png", "b.png"], ["a.png", "b.png", "d.png"])
     for name in names:
@@ -653,7 +807,7 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i a.png -o out --weights=W,W_x3", "networks of different scales cannot be averaged: "),
         ("-i a.png -o out --weights=W_x3,bicubic", "_x3 by 3, bicubic by 2"),
         ("-i nothing.png -o out --weights=bicubic", "nothing.png: no such file or folder"),
-        ("-i empty -o out --weights=bicubic", "empty: no PNG, JPEG, WebP, TIFF or BMP files in this folder"),
+        ("-i empty -o out --weights=bicubic", "empty: no PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or GI"),
         ("-i photos -o one.png --weights=bicubic", "one.png: expected a folder for the results"),
         ("-i a.png,photos -o one.png --weights=bicubic", "one.png: expected a folder for the results"),
         ("nothing*.png -o out --weights=bicubic", "nothing*.png: nothing matches this pattern"),
@@ -664,6 +818,7 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i a.png -o note/out --weights=bicubic", "--output=note/out: cannot be made, "),
         ("a.png b.png -o out --weights=bicubic", "b.png: no such file or folder"),
         ("-i a.png -o out --weights=bicubic --wieghts=x", "Unknown command line flag 'wieghts'"),
+        ("a.png --weights=bicubic --background=blau", "--background=blau: expected white, '#102030' or"),
         ("-i a.png -o out --weights=bicubic --format=gif", "--format=gif: value should be one of"),
         ("-i a.png -o out --weights=bicubic --quality=0", "--quality=0: 0 is not an integer in the range"),
         ("-i a.png -o out --weights=bicubic --quality=x", "--quality=x: expected a whole number"),
@@ -1007,15 +1162,16 @@ def test_progress_bar_on_a_terminal():
         status, printed = on_terminal(["-i", "photos", "-o", "out", "--weights=bicubic"], stdout=log)
     assert status == 1
     assert "| 0 of 4 photos, starting" in printed
-    assert "| 2 of 4 photos, 0.0" in printed
-    assert " megapixels/s, 00:0" in printed
-    assert "left" in printed
-    assert "realsr-upscale: photos/c.png: not a PNG, JPEG, WebP, TIFF or BMP image\r\n" in printed
+    assert "| 2 of 4 photos, 16x12 to 32x24" in printed
+    assert (
+        "realsr-upscale: photos/c.png: not a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or GIF image\r\n"
+        in printed
+    )
     assert "Warning" not in printed
     assert max(len(frame) for frame in printed.replace("\n", "\r").split("\r")) <= 100
     log = Path("log").read_text().splitlines()
-    assert log[0] == "photos/a.png -> out/a.png (16x12 to 32x24)"
-    assert log[-1].startswith("3 of 4 photos, ")
+    assert " photos/a.png -> out/a.png, 16x12 to 32x24, 1 of 4 photos" in log[0]
+    assert log[-1].startswith("3 of 4 photos, in ")
 
 
 def test_the_bar_replaces_lines_of_routine():
@@ -1023,12 +1179,78 @@ def test_the_bar_replaces_lines_of_routine():
     arguments = ["-i", "a.png", "-o", "out", "--weights=bicubic"]
     status, printed = on_terminal(arguments, columns=0)
     assert status == 0
-    assert "1 of 1 photos, " in printed
+    assert "1 of 1 photos, in 0 s, see out/a.png\r\n" in re.sub("in . s", "in 0 s", printed)
     assert "a.png ->" not in printed
     status, printed = on_terminal([*arguments])
     assert status == 0
     assert "nothing to do, out/a.png exists already (--overwrite replaces it)\r\n" in printed
     assert "Traceback" not in printed
+
+
+@pytest.fixture
+def report(monkeypatch):
+    """A report on three photos as large as a camera's, and a clock that the test sets."""
+    clock = [1000.0]
+    monkeypatch.setattr(job_report, "monotonic", lambda: clock[0])
+    for name in "abc":
+        Path(f"{name}.png").write_bytes(bytes(1000))
+    jobs = tuple(photo_jobs.Job(Path(f"{name}.png"), Path(f"{name}_x2.png")) for name in "abc")
+    return job_report.JobReport("x", photo_jobs.Plan(jobs)), jobs, clock
+
+
+def test_time_left_does_not_count_compilation(report, capsys):
+    report, jobs, clock = report
+    large = images.Photo(np.broadcast_to(np.uint8(0), (4000, 6000, 3)), images.Metadata(), "PNG")
+    report.started(jobs[0], large, 2)
+    clock[0] += 600  # compiling
+    assert "left" not in report._state()
+    report.progressed(jobs[0], 0.5)
+    clock[0] += 20
+    report.progressed(jobs[0], 1.0)
+    report.succeeded(jobs[0])
+    line = " a.png -> a_x2.png, 24 MP to 96 MP, 1 of 3 photos, 80 s left\n"
+    assert capsys.readouterr().out.endswith(line)
+    report.failed(jobs[1], "broken")  # there is less to do
+    assert report._state() == "1 of 3 photos, 40 s left"
+    report.say_summary()
+    line = "1 of 3 photos, 24 MP to 96 MP, in 10 min, see a_x2.png, 1 failed\n"
+    assert capsys.readouterr().out == line
+
+
+def test_never_silent_for_long_without_a_terminal(report, capsys):
+    report, jobs, clock = report
+    with report:
+        for state in (
+            "0 of 3 photos, starting (11 s; the",
+            "17 %, 0 of 3 photos",
+            "33 %, 0 of 3 photos, 88 s left",
+        ):
+            clock[0] += 11
+            told, until = "", time.time() + 5
+            while state not in told and time.time() < until:
+                time.sleep(0.05)
+                told += capsys.readouterr().out
+            assert state in told
+            assert told.count("\n") == 1
+            report.progressed(jobs[0], report._progress[jobs[0]].done + 0.5)
+
+
+@pytest.mark.parametrize(("args", "goes_on"), [((), True), (("--overwrite",), False)])
+def test_ctrl_c_says_how_to_go_on(args, goes_on):
+    for name in "ab":
+        save(f"photos/{name}.png", golden.photo(700, 700))
+    save("photos/0.png")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    arguments = [*COMMAND, "photos", "--tile_size=32", "--tile_overlap=8", "--self_ensemble", *args]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signal.signal(signal.SIGINT, before)
+    assert b" photos/0.png -> photos_x2/0.png" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    on = "; the same command goes on from here" if goes_on else ""
+    assert error.decode() == f"realsr-upscale: interrupted after 1 of 3 photos{on}\n"
+    assert process.returncode == -signal.SIGINT
+    assert files_in("photos_x2") == ["0.png"]
 
 
 def test_folder_of_many_sizes_compiles_few_programs(weights, caplog):

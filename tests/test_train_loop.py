@@ -24,6 +24,7 @@ import pytest
 from realsr_jax import images
 from realsr_jax.data import batches
 from realsr_jax.data.sources import HrFolder
+from realsr_jax.losses import MSE, Weighted
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.system.processes import count_cores
@@ -31,7 +32,7 @@ from realsr_jax.train import devices, loop, run_log, train_config
 from realsr_jax.train.checkpoints import RunState
 from realsr_jax.train.initial_params import initial_params
 from realsr_jax.train.loop import BadBatchError, train
-from realsr_jax.train.optimizers import Cosine, StepDecay
+from realsr_jax.train.optimizers import Adam, Cosine, StepDecay
 from realsr_jax.train.progress_lines import headline_name
 from realsr_jax.train.run_config import without_folders
 from realsr_jax.train.train_config import TrainConfig
@@ -62,6 +63,9 @@ def _config(folder, **fields):
         "checkpoint_every": 2,
         "log_every": 1,
         "ema_decay": 0.9,
+        # Smooth, so that rounding stays rounding: L1's gradient is a sign, and so is Adam's first step.
+        "losses": (Weighted(MSE()),),
+        "optimizer": Adam(eps=100.0),
         "protocol": "benchmark",
         "decoded_dir": str(folder / "decoded"),
     }
@@ -144,14 +148,15 @@ def _left(workdir):
     return step, jax.tree.leaves(trees), json.loads((checkpoint / "progress" / "metadata").read_text())
 
 
-def _assert_same(left, other, **tolerance):
+def _assert_same(left, other, *, tolerance=0.0):
+    """Asserts that what two runs have left differs by no more than a part of each array's largest value.
+
+    Gradients of biases cancel to a thousandth of their terms, whose rounding is then 1e-4.
+    """
     assert left[0] == other[0]
     assert len(left[1]) == len(other[1])
     for a, b in zip(left[1], other[1], strict=True):
-        if tolerance:
-            np.testing.assert_allclose(a, b, **tolerance)
-        else:
-            np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
 def _log(workdir):
@@ -260,7 +265,7 @@ def test_two_processes_are_one_with_two_devices(folder):
         "largest difference",
         max(float(np.abs(a - b).max()) for a, b in zip(left[1], expected[1], strict=True)),
     )
-    _assert_same(left, expected, rtol=1e-5, atol=1e-6)
+    _assert_same(left, expected, tolerance=1e-4)
     for entry, other in zip(_log(folder / "two"), _log(folder / "one"), strict=True):
         for name in entry.keys() - {"patches_per_second", "waiting"}:
             assert entry[name] == pytest.approx(other[name], rel=1e-5), name
@@ -274,7 +279,7 @@ def test_two_processes_with_two_devices_are_one_with_four(folder):
     status = [command.end() for command in two]
     assert status == [0, 0], two[0].text + two[1].text
     assert "3 training pairs on 4 cpu device(s)\n" in two[0].text
-    _assert_same(_left(folder / "two_of_two"), _left(folder / "one_of_four"), rtol=1e-5, atol=1e-6)
+    _assert_same(_left(folder / "two_of_two"), _left(folder / "one_of_four"), tolerance=1e-4)
 
 
 SLOW_ON_ONE = """
@@ -375,14 +380,14 @@ def test_records(folder, tmp_path):
     assert [(entry["step"], entry["epoch"]) for entry in entries if "loss" in entry] == [
         (step, 1 + (step - 1) // 3) for step in range(1, 7)
     ]
-    assert {"loss", "loss/L1", "learning_rate", "gradient_norm", "patches_per_second", "waiting"} < set(
+    assert {"loss", "loss/MSE", "learning_rate", "gradient_norm", "patches_per_second", "waiting"} < set(
         entries[0]
     )
     assert [entry["step"] for entry in entries if "valid/score" in entry] == [3, 6]
     assert result.best_score == max(entry["valid/score"] for entry in entries if "valid/score" in entry)
     assert images.read_photo(tmp_path / "run" / "curves.png").rgb.shape[:2] == (540, 1080)
     events = b"".join(path.read_bytes() for path in (tmp_path / "run" / "tensorboard").iterdir())
-    assert all(tag in events for tag in (b"loss/L1", b"valid/score", b"valid/0"))
+    assert all(tag in events for tag in (b"loss/MSE", b"valid/score", b"valid/0"))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["class"] == "EDSRConfig"
     # Complete already
     assert train(_config(folder), tmp_path / "run", say=lines.append).is_complete
@@ -530,7 +535,7 @@ def test_as_many_devices_as_divide_the_batch(folder, tmp_path, monkeypatch, n, b
         idle = [text for text in lines if "idle" in text]
         assert idle == ([line] if line and name == "several" else [])
         left.append(_left(tmp_path / name))
-    _assert_same(*left, rtol=1e-3, atol=1e-4)
+    _assert_same(*left, tolerance=1e-4)
 
 
 def test_a_core_is_a_device_for_the_command(folder):

@@ -128,8 +128,8 @@ def run(
     try:
         values = _parse(name, args, description or "", define_flags)
         return 0 if values is None else main(values)
-    except KeyboardInterrupt:
-        complain(name, "interrupted")
+    except KeyboardInterrupt as interrupt:
+        complain(name, str(interrupt) or "interrupted")
         if argv is None:
             # Shells stop a loop only if its command ends by the signal itself. Besides, XLA crashes at a
             # regular exit while a device is still computing.

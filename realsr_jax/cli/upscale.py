@@ -24,7 +24,7 @@ from realsr_jax.system.errors import UsageError
 from realsr_jax.system.jax_startup import profiled
 from realsr_jax.upscale.output_size import OutputSize, parse_box
 
-_FORMATS: Final = ("bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+_FORMATS: Final = ("avif", "bmp", "heic", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 
 
 def _define_flags(table: command.FlagTable) -> None:
@@ -33,7 +33,7 @@ def _define_flags(table: command.FlagTable) -> None:
         "input",
         "PATHS",
         "files, folders and quoted patterns such as 'photos/**/*.jpg', with spaces between them (after "
-        "--input=, commas); PNG, JPEG, WebP, TIFF, BMP",
+        "--input=, commas); PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC (pip install pillow-heif), GIF",
         short="i",
     )
     table.text(
@@ -49,11 +49,16 @@ def _define_flags(table: command.FlagTable) -> None:
     table.text("size", "WIDTHxHEIGHT", "results just fit into this, such as 3840x2160")
     table.whole("width", "of the results in pixels", None, 1)
     table.number("megapixels", "of the results")
-    table.choice("format", _FORMATS, "png, jpg, webp, tiff or bmp; by default the input's")
+    table.choice(
+        "format", _FORMATS, "png, jpg, webp, tiff, bmp, avif or heic; by default the input's (of GIF, png)"
+    )
     table.text(
         "suffix", "TEXT", "added to the results' names (_x2, or the network's scale, beside the photo itself)"
     )
-    table.whole("quality", "of JPEG and WebP, 1 to 100 (95)", 95, 1, 100)
+    table.whole("quality", "of JPEG, WebP, AVIF and HEIC, 1 to 100 (95)", 95, 1, 100)
+    table.text(
+        "background", "COLOUR", "lay transparent photos on white, '#102030' or the like, as JPEG demands"
+    )
     table.text("profile", "DIR", "write a profile of the run, for TensorBoard or xprof, into a folder")
     define_inference_flags(table)
 
@@ -73,6 +78,7 @@ def _main(values: flags.FlagValues) -> int:
     if not values.input:
         raise UsageError("name photos or folders, such as realsr-upscale photo.jpg (more: --help)")
     size = _read_size(values)
+    background = _read_colour(values)
     config = read_inference_flags(values)
 
     from realsr_jax.images.photo_jobs import plan_jobs
@@ -88,7 +94,26 @@ def _main(values: flags.FlagValues) -> int:
         overwrite=values.overwrite,
     )
     with profiled(command.output_folder(values, "profile")):
-        return run_jobs(plan, config, size=size, tile_batch=values.tile_batch, quality=values.quality)
+        return run_jobs(
+            plan,
+            config,
+            size=size,
+            tile_batch=values.tile_batch,
+            quality=values.quality,
+            background=background,
+        )
+
+
+def _read_colour(values: flags.FlagValues) -> tuple[int, int, int] | None:
+    """Returns the colour of --background in RGB, if there is one."""
+    if values.background is None:
+        return None
+    from realsr_jax.images.photo import read_colour
+
+    try:
+        return read_colour(values.background)
+    except ValueError as error:
+        raise UsageError(f"--background={error}") from error
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -72,8 +72,9 @@ def make_lr_image(paths: tuple[Path, Path], *, scale: int, border: str) -> LrRes
     except (ImageError, MemoryError) as error:
         return LrResult(False, [f"{source}: {explain_failure(error).removeprefix(f'{source}: ')}"])
     remarks = {
-        "16 bits per channel; rounded to 8 before it was reduced": photo.rgb.dtype != np.uint8,
+        f"{8 * photo.rgb.itemsize} bits per channel; rounded to 8 before it was reduced": photo.rgb.dtype
+        != np.uint8,
         "its transparency is left out": photo.is_transparent,
-        f"only the first of {photo.n_frames} frames or pages was reduced": photo.n_frames > 1,
     }
-    return LrResult(True, [f"{source}: {remark}" for remark, applies in remarks.items() if applies])
+    told = [*(remark for remark, applies in remarks.items() if applies), *photo.remarks]
+    return LrResult(True, [f"{source}: {remark}" for remark in told])

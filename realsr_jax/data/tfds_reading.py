@@ -13,7 +13,7 @@ from realsr_jax.data.pair_reading import PairImages, UnreadPair
 from realsr_jax.data.published_sets import TFDS_NAMES, scale_of
 from realsr_jax.data.sources import Tfds
 from realsr_jax.images.decoding import decode
-from realsr_jax.images.photo import image_errors
+from realsr_jax.images.errors import image_errors
 from realsr_jax.system.errors import first_line
 
 _SIDES = ("lr", "hr")

@@ -1,13 +1,16 @@
 """Photos on disk: finding, reading and writing them. The only part that opens or writes image files.
 
-PNG, JPEG, WebP, TIFF and BMP; 16 bits per channel in PNG and TIFF. All functions may run in threads.
+PNG, JPEG, WebP, TIFF, BMP, AVIF and, with pillow-heif, HEIC; GIF is only read. 16 bits per channel in PNG and
+TIFF, more than 8 in HEIC. All functions may run in threads.
 """
 
 from realsr_jax.images.decoding import photo_size, read_photo
 from realsr_jax.images.encoding import write_photo
+from realsr_jax.images.errors import ImageError
+from realsr_jax.images.formats import SUFFIXES
 from realsr_jax.images.metadata import Metadata
-from realsr_jax.images.photo import ImageError, Photo
-from realsr_jax.images.photo_listing import SUFFIXES, find_photos, list_photos
+from realsr_jax.images.photo import Photo
+from realsr_jax.images.photo_listing import find_photos, list_photos
 
 __all__ = [
     "SUFFIXES",

@@ -4,32 +4,36 @@ import io
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from realsr_jax.images.errors import ImageError, image_errors
+from realsr_jax.images.formats import HEAD_BYTES, detect_format, import_heif
 from realsr_jax.images.metadata import fitting_profile, read_metadata, read_tiff_metadata
-from realsr_jax.images.photo import ImageError, Photo, image_errors
+from realsr_jax.images.photo import Photo
 
 # Twice Pillow's warning threshold, which is where Pillow refuses a file.
 MAX_PIXELS: Final = 178_956_970
 
-_SIGNATURES: Final = {
-    "PNG": b"\x89PNG\r\n\x1a\n",
-    "JPEG": b"\xff\xd8\xff",
-    "WEBP": b"RIFF",
-    "TIFF": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
-    "BMP": b"BM",
-}
 # The readers are called directly and not through `Image.open`, which warns about large photos (a warning can
 # be silenced only for all threads at once) and would try other formats, some with side effects. JPEGs
 # with several pictures (previews, gain maps) are read as the plain photo that they start with.
-_READERS: Final = {"PNG": PngImageFile, "JPEG": JpegImageFile, "WEBP": WebPImageFile, "BMP": BmpImageFile}
+_READERS: Final = {
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "WEBP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "AVIF": AvifImageFile,
+    "GIF": GifImageFile,
+}
 _GREY_MODES: Final = ("1", "L", "LA", "La")
 _COLOUR_MODES: Final = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV")
 _UNASSOCIATED, _ASSOCIATED = 2, 1
@@ -42,7 +46,7 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
     into the visible edge, are replaced by those of the nearest visible pixel.
 
     Args:
-        path: a PNG, JPEG, WebP, TIFF or BMP file, whatever its suffix.
+        path: a file of one of `FORMATS`, whatever its suffix; HEIC needs pillow-heif.
 
     Raises:
         ImageError: if the file cannot be read, is broken or of an unsupported kind.
@@ -63,26 +67,27 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         ImageError: if the file cannot be read, or what it announces cannot be told.
     """
     with image_errors(path, "broken or cut off"), Path(path).open("rb") as file:
-        format = _detect_format(file.read(16))
+        format = detect_format(file.read(HEAD_BYTES))
         file.seek(0)
         if format == "TIFF":
             tags = TiffImagePlugin.TiffImageFile(file).tag_v2
             width, height = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]
             orientation = tags.get(ExifTags.Base.Orientation, 1)
+        elif format == "HEIF":
+            (width, height), orientation = _open_heif(file).size, 1
         else:
             image = _READERS[format](file)
             (width, height), (_, orientation) = image.size, read_metadata(image.info)
         return (width, height) if orientation >= 5 else (height, width)
 
 
-def is_photo(path: str | os.PathLike[str]) -> bool:
-    """Tells whether a file starts as those that `read_photo` reads."""
+def photo_format(path: str | os.PathLike[str]) -> str | None:
+    """Returns the format, by Pillow's name, as which a file starts; None if it is no photo or not there."""
     try:
         with Path(path).open("rb") as file:
-            _detect_format(file.read(16))
+            return detect_format(file.read(HEAD_BYTES))
     except (OSError, ImageError):
-        return False
-    return True
+        return None
 
 
 def decode(data: bytes) -> Photo:
@@ -91,20 +96,11 @@ def decode(data: bytes) -> Photo:
     Raises:
         ImageError: if the file is not of a supported kind. Broken files raise whatever the decoders raise.
     """
-    format = _detect_format(data)
-    photo = _decode_tiff(data) if format == "TIFF" else _decode_other(data, format)
+    format = detect_format(data)
+    decoder = {"TIFF": _decode_tiff, "HEIF": _decode_heif}.get(format)
+    photo = decoder(data) if decoder else _decode_other(data, format)
     profile = fitting_profile(photo.metadata.icc_profile, is_grey=photo.is_grey)
     return replace(photo, samples=_defringed(photo), metadata=replace(photo.metadata, icc_profile=profile))
-
-
-def _detect_format(data: bytes) -> str:
-    """Names the format that a file's first bytes announce."""
-    if not data:
-        raise ImageError("the file is empty")
-    for format, signature in _SIGNATURES.items():
-        if data.startswith(signature) and (format != "WEBP" or data[8:12] == b"WEBP"):
-            return format
-    raise ImageError("not a PNG, JPEG, WebP, TIFF or BMP image")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -116,7 +112,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _decode_other(data: bytes, format: str) -> Photo:
-    """Decodes PNG, JPEG, WebP and BMP."""
+    """Decodes what Pillow reads, with 8 bits, and PNG."""
     image = _READERS[format](io.BytesIO(data))
     _check_size(*image.size)
     image.load()  # before the metadata is read: PNG may store some of it behind the pixels
@@ -131,7 +127,27 @@ def _decode_other(data: bytes, format: str) -> Photo:
             # Pillow widens the pixels to 8 bits but not the value that marks transparent ones.
             image.info["transparency"] *= 255 // (2**bit_depth - 1)
         samples = _samples(image)
-    return Photo(_upright(samples, orientation), metadata, format, getattr(image, "n_frames", 1))
+    remarks = _remarks(getattr(image, "n_frames", 1), image.mode)
+    return Photo(_upright(samples, orientation), metadata, format, remarks)
+
+
+def _remarks(n_frames: int, mode: str) -> tuple[str, ...]:
+    """Says what a photo is not, of a file with frames of a mode."""
+    only = f"only the first of {n_frames} frames or pages is used"
+    return ((only,) if n_frames > 1 else ()) + (("CMYK becomes RGB",) if mode == "CMYK" else ())
+
+
+def _open_heif(file: BinaryIO) -> Any:
+    """Opens a HEIC file, whose pictures come upright, without decoding it."""
+    return import_heif().open_heif(file, convert_hdr_to_8bit=False)
+
+
+def _decode_heif(data: bytes) -> Photo:
+    """Decodes the primary picture of a HEIC file; more than 8 bits become 16."""
+    image = _open_heif(io.BytesIO(data))
+    _check_size(*image.size)
+    metadata, _ = read_metadata(image.info)
+    return Photo(np.atleast_3d(np.asarray(image)), metadata, "HEIF", _remarks(len(image), ""))
 
 
 def _samples(image: Image.Image) -> np.ndarray:
@@ -199,15 +215,19 @@ def _decode_tiff(data: bytes) -> Photo:
     exif.endian, exif.bigtiff = ("<" if data[:2] == b"II" else ">"), b"+" in data[2:4]
     exif.load_from_fp(io.BytesIO(data), tags.offset)
     metadata, orientation = read_tiff_metadata(tags, exif)
-    if _has_16_bits(tags):
-        samples = _upright(_16_bit_tiff_samples(data, tags), orientation)
+    dtype, white = _deep_type(tags), 1.0
+    if dtype is not None:
+        samples, mode = _deep_tiff_samples(data, tags, dtype), ""
+        if dtype == np.float32:
+            samples, white = _scaled(samples)
+        samples = _upright(samples, orientation)
     else:
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
         # Pillow would warn about large photos when it makes this itself.
         image.im = Image.core.new(image.mode, (width, height))
         image.load()  # which also turns it upright
-        samples = _samples(image)
-    return Photo(samples, metadata, "TIFF", n_frames)
+        samples, mode = _samples(image), image.mode
+    return Photo(samples, metadata, "TIFF", _remarks(n_frames, mode), white)
 
 
 def _read_directories(data: bytes) -> tuple[TiffImagePlugin.ImageFileDirectory_v2, int]:
@@ -226,16 +246,38 @@ def _read_directories(data: bytes) -> tuple[TiffImagePlugin.ImageFileDirectory_v
     return first, len(offsets)
 
 
-def _has_16_bits(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
-    """Whether a TIFF holds 16-bit whole numbers, grey or RGB (of CMYK, Pillow's 8 bits must do)."""
+def _deep_type(tags: TiffImagePlugin.ImageFileDirectory_v2) -> type[np.number] | None:
+    """Returns the type of a TIFF's samples if they are grey or RGB of more than 8 bits, else None.
+
+    Those are whole numbers of 16 bits and floats. Of CMYK, Pillow's 8 bits must do.
+    """
     bits = np.atleast_1d(tags.get(ExifTags.Base.BitsPerSample, 1))
     formats = np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1))
-    is_plain = tags.get(ExifTags.Base.PhotometricInterpretation) in (0, 1, 2)
-    return is_plain and bool((bits == 16).all() and np.isin(formats, (1, 4)).all())
+    photometric = tags.get(ExifTags.Base.PhotometricInterpretation)
+    if photometric in (1, 2) and (formats == 3).all():
+        return np.float32
+    is_16_bit = (bits == 16).all() and np.isin(formats, (1, 4)).all()
+    return np.uint16 if photometric in (0, 1, 2) and is_16_bit else None
 
 
-def _16_bit_tiff_samples(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> np.ndarray:
-    """Decodes a TIFF for which `_has_16_bits` holds: uint16 [h, w, 1 to 4], not yet upright."""
+def _scaled(samples: np.ndarray) -> tuple[np.ndarray, float]:
+    """Scales the floats of a file to 0..255; returns them and what was white, 1 or 65535."""
+    lowest, highest = float(samples.min()), float(samples.max())
+    if not np.isfinite([lowest, highest]).all():
+        raise ImageError("some of its pixels are not numbers")
+    # Sharpening overshoots, so that white is not always the largest number.
+    white = 1.0 if highest <= 2 else 65535.0
+    if 2 < highest <= 255 or highest > 2 * white or lowest < -white:
+        raise ImageError(
+            f"its numbers, {lowest:g} to {highest:g}, are neither those of 0 to 1 nor those of 0 to 65535"
+        )
+    return samples * np.float32(255 / white), white
+
+
+def _deep_tiff_samples(
+    data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2, dtype: type[np.number]
+) -> np.ndarray:
+    """Decodes a TIFF of a type by `_deep_type`: [h, w, 1 to 4], not yet upright."""
     import imagecodecs
 
     height, width = tags[ExifTags.Base.ImageLength], tags[ExifTags.Base.ImageWidth]
@@ -243,11 +285,12 @@ def _16_bit_tiff_samples(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v
     samples = imagecodecs.tiff_decode(data)
     if tags.get(ExifTags.Base.PlanarConfiguration, 1) == 2 and channels > 1:
         samples = np.moveaxis(samples, 0, -1)
-    samples = samples.reshape(height, width, channels).astype(np.uint16, copy=False)
+    samples = samples.reshape(height, width, channels).astype(dtype, copy=False)
 
     photometric = tags[ExifTags.Base.PhotometricInterpretation]
     n_colours = 3 if photometric == 2 else 1
-    colours = samples[..., :n_colours] ^ np.uint16(0xFFFF if photometric == 0 else 0)
+    colours = samples[..., :n_colours]
+    colours = np.invert(colours) if photometric == 0 else colours
     alpha = samples[..., n_colours : n_colours + 1]
     extra = np.atleast_1d(tags.get(ExifTags.Base.ExtraSamples, _UNASSOCIATED))[0]
     if alpha.shape[-1] == 0 or extra not in (_ASSOCIATED, _UNASSOCIATED):
@@ -256,7 +299,10 @@ def _16_bit_tiff_samples(data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v
 
 
 def _unassociated(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Divides 16-bit colours [h, w, c] by the alpha [h, w, 1] that they had been multiplied with."""
+    """Divides colours [h, w, c] by the alpha [h, w, 1] that they had been multiplied with."""
+    if colours.dtype == np.float32:
+        top = 1 if alpha.max() <= 1 else 0xFFFF
+        return colours * top / np.where(alpha > 0, alpha, top)
     scaled = (colours.astype(np.uint32) * 0xFFFF + alpha // 2) // np.maximum(alpha, 1)
     return np.minimum(scaled, 0xFFFF).astype(np.uint16)
 

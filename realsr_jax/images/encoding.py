@@ -11,8 +11,10 @@ from typing import Any, Final
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
+from realsr_jax.images.errors import image_errors
+from realsr_jax.images.formats import import_heif
 from realsr_jax.images.metadata import Metadata, fitting_profile, sized, tiff_exif_tags
-from realsr_jax.images.photo import Photo, check_writable, image_errors
+from realsr_jax.images.photo import Photo, check_writable
 from realsr_jax.system.files import write_atomically
 
 # What fits into a JPEG marker besides its length and the name that tells what it holds.
@@ -34,7 +36,8 @@ def write_photo(photo: Photo, path: str | os.PathLike[str], *, quality: int = 95
     Args:
         photo: what to write.
         path: where; an existing file is replaced. The suffix has no meaning here.
-        quality: 1 to 100, for JPEG and WebP. From 90 on, JPEG keeps the full colour resolution.
+        quality: 1 to 100, for JPEG, WebP, AVIF and HEIC. From 90 on, the full colour resolution is kept,
+            except by WebP.
 
     Raises:
         ImageError: if it cannot be written.
@@ -42,7 +45,10 @@ def write_photo(photo: Photo, path: str | os.PathLike[str], *, quality: int = 95
     height, width = photo.samples.shape[:2]
     with image_errors(path, "cannot be written"):
         check_writable(photo.format, width=width, height=height, has_alpha=photo.alpha is not None)
-        data = encode(photo.samples, photo.metadata, format=photo.format, quality=quality)
+        samples = photo.samples
+        if samples.dtype == np.float32:
+            samples = samples * np.float32(photo.white / 255)
+        data = encode(samples, photo.metadata, format=photo.format, quality=quality)
         write_atomically(Path(path), data)
 
 
@@ -50,11 +56,11 @@ def encode(samples: np.ndarray, metadata: Metadata, *, format: str, quality: int
     """Encodes an image file.
 
     Args:
-        samples: [h, w, c], uint8, or uint16 for PNG and TIFF; c is 1 (grey), 2 (grey, alpha), 3 (RGB) or
-            4 (RGBA); JPEG holds no alpha.
+        samples: [h, w, c], uint8, or uint16 for PNG, TIFF and HEIC, or float32, as the file has them, for
+            TIFF; c is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA); JPEG holds no alpha.
         metadata: what to store besides, as far as the format can.
         format: Pillow's name of the format.
-        quality: 1 to 100 for JPEG and WebP, without meaning for the others.
+        quality: 1 to 100 for JPEG, WebP, AVIF and HEIC, without meaning for the others.
     """
     height, width = samples.shape[:2]
     return _ENCODERS[format](samples, sized(metadata, width=width, height=height), quality)
@@ -89,6 +95,32 @@ def _encode_webp(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes
     profile = fitting_profile(metadata.icc_profile, is_grey=False)
     options = {"quality": quality, "exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": profile}
     return _encode_by_pillow(_as_rgb(samples), "WEBP", **options)
+
+
+def _encode_avif(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+    """Encodes AVIF, with full colour resolution from quality 90 on; it knows no print resolution."""
+    return _encode_by_pillow(
+        samples,
+        "AVIF",
+        quality=quality,
+        subsampling="4:0:0" if samples.shape[-1] <= 2 else "4:4:4" if quality >= 90 else "4:2:0",
+        exif=metadata.exif,
+        xmp=metadata.xmp,
+        icc_profile=fitting_profile(metadata.icc_profile, is_grey=samples.shape[-1] == 1),
+    )
+
+
+def _encode_heif(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
+    """Encodes HEIC, 16 bits in 10; it knows no print resolution, and no grey with transparency."""
+    samples = np.ascontiguousarray(samples if samples.shape[-1] == 1 else _as_rgb(samples))
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[samples.shape[-1]] + (";16" if samples.dtype == np.uint16 else "")
+    image = import_heif().from_bytes(mode, (samples.shape[1], samples.shape[0]), samples.tobytes())
+    profile = fitting_profile(metadata.icc_profile, is_grey=samples.shape[-1] == 1)
+    kept = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": profile}
+    image.info.update({name: value for name, value in kept.items() if value})
+    file = io.BytesIO()
+    image.save(file, quality=quality, chroma=444 if quality >= 90 else 420)
+    return file.getvalue()
 
 
 def _as_rgb(samples: np.ndarray) -> np.ndarray:
@@ -169,7 +201,8 @@ def _encode_tiff(samples: np.ndarray, metadata: Metadata, _quality: int) -> byte
         ExifTags.Base.RowsPerStrip: rows,
         ExifTags.Base.StripByteCounts: tuple(counts),
         ExifTags.Base.PlanarConfiguration: 1,
-        ExifTags.Base.Predictor: 2,
+        ExifTags.Base.Predictor: 1 if samples.dtype == np.float32 else 2,
+        ExifTags.Base.SampleFormat: (3 if samples.dtype == np.float32 else 1,) * channels,
     }
     if channels in (2, 4):
         layout[ExifTags.Base.ExtraSamples] = 2
@@ -185,7 +218,8 @@ def _tiff_strip(samples: np.ndarray) -> bytes:
     import imagecodecs
 
     differences = samples.copy()
-    differences[:, 1:] -= samples[:, :-1]
+    if samples.dtype != np.float32:
+        differences[:, 1:] -= samples[:, :-1]
     little_endian = differences.astype(differences.dtype.newbyteorder("<"), copy=False)
     return bytes(imagecodecs.deflate_encode(little_endian.tobytes(), _TIFF_LEVEL))
 
@@ -209,4 +243,6 @@ _ENCODERS: Final[dict[str, Callable[[np.ndarray, Metadata, int], bytes]]] = {
     "WEBP": _encode_webp,
     "TIFF": _encode_tiff,
     "BMP": _encode_bmp,
+    "AVIF": _encode_avif,
+    "HEIF": _encode_heif,
 }

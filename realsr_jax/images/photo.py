@@ -1,41 +1,15 @@
 """Photos in memory: what networks see of one, what their result becomes, and what a file format can hold."""
 
-import contextlib
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 
-from realsr_jax.images.metadata import Metadata
-from realsr_jax.system.errors import MEMORY_TEXT, reason_of
+from realsr_jax.images.errors import ImageError
+from realsr_jax.images.formats import FORMATS, check_heif
+from realsr_jax.images.metadata import Metadata, fitting_profile
 
-# libjpeg's, libwebp's and libpng's limits; libjpeg's is a little less than the format's 65535.
-_MAX_SIDE: Final = {"JPEG": 65500, "WEBP": 16383, "PNG": 1_000_000, "TIFF": 2**31 - 1, "BMP": 2**31 - 1}
 _MAX_BMP_BYTES: Final = 2**32 - 2**16
-_DEEP_FORMATS: Final = ("PNG", "TIFF")
-
-
-class ImageError(ValueError):
-    """What is wrong with a file or a request, in one line for the user.
-
-    What `realsr_jax.images` raises starts with the path where the function was given one, and does not
-    otherwise (`check_writable`, `make_result`).
-    """
-
-
-@contextlib.contextmanager
-def image_errors(path: str | os.PathLike[str], otherwise: str) -> Iterator[None]:
-    """Turns whatever goes wrong with a file into ImageErrors that name it; `otherwise` says what is meant."""
-    try:
-        yield
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    except MemoryError as error:
-        raise ImageError(f"{path}: {MEMORY_TEXT}") from error
-    except Exception as error:  # broken files make decoders raise nearly anything
-        raise ImageError(f"{path}: {reason_of(error, otherwise)}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +17,19 @@ class Photo:
     """An upright picture and what belongs to it.
 
     Attributes:
-        samples: uint8 or uint16 [h, w, c]; c is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
+        samples: uint8, uint16 or float32 [h, w, c]; c is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA).
+            Black is 0, white 255 or, of 16 bits, 65535; float32 can lie beyond both.
         metadata: EXIF, XMP, colour profile and resolution.
-        format: Pillow's name of the file format: PNG, JPEG, WEBP, TIFF or BMP.
-        n_frames: how many frames or pages the file has, of which this is the first.
+        format: Pillow's name of the file format, one of `FORMATS`.
+        remarks: what became of the file beyond that, in words, such as which of its pages this is.
+        white: of float32, what stands for white in the file, 1 or 65535.
     """
 
     samples: np.ndarray
     metadata: Metadata
     format: str
-    n_frames: int = 1
+    remarks: tuple[str, ...] = ()
+    white: float = 1.0
 
     @property
     def is_grey(self) -> bool:
@@ -73,13 +50,49 @@ class Photo:
     @property
     def is_transparent(self) -> bool:
         """Whether any pixel is not opaque."""
-        return self.alpha is not None and bool((self.alpha < np.iinfo(self.alpha.dtype).max).any())
+        return self.alpha is not None and bool((self.alpha < full_scale(self.alpha.dtype)).any())
 
     def rgb_8_bit(self) -> np.ndarray:
-        """Returns the colours as uint8 [h, w, 3]; 16 bits are rounded."""
-        return (
-            self.rgb if self.rgb.dtype == np.uint8 else np.rint(self.rgb / np.float32(257)).astype(np.uint8)
-        )
+        """Returns the colours as uint8 [h, w, 3]; what has more levels is rounded."""
+        if self.rgb.dtype == np.uint8:
+            return self.rgb
+        levels = self.rgb / np.float32(full_scale(self.rgb.dtype) / 255)
+        return np.rint(np.clip(levels, 0, 255)).astype(np.uint8)
+
+    def laid_on(self, colour: tuple[int, int, int]) -> "Photo":
+        """Returns the photo without transparency, on an RGB colour of 0..255."""
+        if self.alpha is None:
+            return self
+        is_grey = self.is_grey and len(set(colour)) == 1
+        top = np.float32(full_scale(self.samples.dtype))
+        opacity = self.alpha[..., None] / top
+        behind = np.asarray(colour[:1] if is_grey else colour, np.float32) * (top / 255)
+        colours = (self.rgb[..., :1] if is_grey else self.rgb) * opacity + behind * (1 - opacity)
+        if self.samples.dtype != np.float32:
+            colours = np.rint(colours)
+        samples = np.ascontiguousarray(colours.astype(self.samples.dtype))
+        profile = fitting_profile(self.metadata.icc_profile, is_grey=is_grey)
+        return replace(self, samples=samples, metadata=replace(self.metadata, icc_profile=profile))
+
+
+def full_scale(dtype: Any) -> int:
+    """Returns white, and full opacity, of samples of a type."""
+    return 0xFFFF if dtype == np.uint16 else 255
+
+
+def read_colour(text: str) -> tuple[int, int, int]:
+    """Returns the RGB colour, 0..255, that a name or another notation of CSS stands for.
+
+    Raises:
+        ImageError: if there is none.
+    """
+    from PIL import ImageColor
+
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(text)
+    except ValueError:
+        raise ImageError(f"{text}: expected white, '#102030' or the like") from None
+    return red, green, blue
 
 
 def size_text(image: np.ndarray) -> str:
@@ -96,16 +109,18 @@ def check_pair_sizes(lr: np.ndarray, hr: np.ndarray, scale: int) -> None:
         )
 
 
-def result_dtype(source: Photo, *, format: str) -> type[np.unsignedinteger]:
-    """Returns the type of a result's samples: of 16 bits where source and format have them, else of 8."""
-    return np.uint16 if source.samples.dtype == np.uint16 and format in _DEEP_FORMATS else np.uint8
+def result_dtype(source: Photo, *, format: str) -> type[np.number]:
+    """Returns the type of a result's samples: the source's, or what the format has instead."""
+    if source.samples.dtype == np.uint8 or not FORMATS[format].is_deep:
+        return np.uint8
+    return np.float32 if source.samples.dtype == np.float32 and format == "TIFF" else np.uint16
 
 
 def make_result(colours: np.ndarray, alpha: np.ndarray | None, source: Photo, *, format: str) -> Photo:
     """Makes a photo of what became of a source's colours and opacity.
 
     Args:
-        colours: uint8 or uint16 [H, W, c], c 1 for a grey source and else 3.
+        colours: uint8, uint16 or float32 [H, W, c], c 1 for a grey source and else 3.
         alpha: [H, W, 1] of the same type, or None. Dropped if the format cannot hold it and the source is
             opaque.
         source: the photo that was upscaled.
@@ -116,9 +131,9 @@ def make_result(colours: np.ndarray, alpha: np.ndarray | None, source: Photo, *,
     """
     height, width = colours.shape[:2]
     check_writable(format, width=width, height=height, has_alpha=alpha is not None and source.is_transparent)
-    if alpha is not None and format != "JPEG":
+    if alpha is not None and FORMATS[format].has_alpha:
         colours = np.concatenate([colours, alpha], axis=-1)
-    return Photo(colours, source.metadata, format)
+    return Photo(colours, source.metadata, format, white=source.white)
 
 
 def check_writable(format: str, *, width: int, height: int, has_alpha: bool) -> None:
@@ -133,15 +148,17 @@ def check_writable(format: str, *, width: int, height: int, has_alpha: bool) -> 
     Raises:
         ImageError: if it cannot.
     """
-    if format not in _MAX_SIDE:
-        raise ImageError(f"cannot write {format}; supported are {', '.join(_MAX_SIDE)}")
-    if has_alpha and format == "JPEG":
-        raise ImageError("JPEG cannot hold transparency; PNG, WEBP, TIFF and BMP can")
-    if max(width, height) > _MAX_SIDE[format]:
-        others = [name for name, side in _MAX_SIDE.items() if max(width, height) <= side]
+    written = {name: each for name, each in FORMATS.items() if each.max_side}
+    if format not in written:
+        raise ImageError(f"cannot write {format}; supported are {', '.join(written)}")
+    check_heif(format)
+    if has_alpha and not written[format].has_alpha:
+        raise ImageError(f"{format} cannot hold transparency; pass --background=white, or another --format")
+    if max(width, height) > written[format].max_side:
+        others = [name for name, each in written.items() if max(width, height) <= each.max_side]
         raise ImageError(
-            f"{width} x {height} is too large for {format}, which holds at most {_MAX_SIDE[format]} pixels "
-            f"per side; {' and '.join(others)} can hold it"
+            f"{width} x {height} is too large for {format}, which holds at most {written[format].max_side} "
+            f"pixels per side; {', '.join(others)} can hold it"
         )
     if format == "BMP" and width * height * (4 if has_alpha else 3) > _MAX_BMP_BYTES:
         raise ImageError(

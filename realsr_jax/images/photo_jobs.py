@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from realsr_jax.images.decoding import is_photo
-from realsr_jax.images.photo import ImageError
-from realsr_jax.images.photo_listing import SUFFIXES, Found, Listing, list_photos, no_photos
+from realsr_jax.images.decoding import photo_format
+from realsr_jax.images.errors import ImageError
+from realsr_jax.images.formats import WRITTEN, check_heif, has_heif, output_format
+from realsr_jax.images.photo_listing import Found, Listing, can_be_read, list_photos, no_photos
 from realsr_jax.system.errors import UsageError
 
 
@@ -29,9 +30,9 @@ class Job:
     is_done: bool = False
 
     @property
-    def format(self) -> str | None:
-        """The result's format, by Pillow's name; None for the photo's."""
-        return SUFFIXES.get(self.target.suffix.lower())
+    def format(self) -> str:
+        """The result's format, by Pillow's name."""
+        return WRITTEN[self.target.suffix.lower()]
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,13 @@ class Plan:
         jobs: the photos, in the order of the inputs.
         left_out: what of the inputs is no job, in words; empty if nothing is.
         is_whole: whether all files that were given themselves are jobs.
+        replaces: whether results that exist are replaced.
     """
 
     jobs: tuple[Job, ...]
     left_out: str = ""
     is_whole: bool = True
+    replaces: bool = False
 
 
 def plan_jobs(
@@ -71,7 +74,7 @@ def plan_jobs(
         output: a folder, or a file if the input is one file and this has an image suffix.
         label: what names of results that stand beside their photos end in, such as "x2".
         recursive: whether to search folders inside folders.
-        extension: of the results' names, one of `SUFFIXES`, or None to keep each photo's.
+        extension: of the results' names, one of `WRITTEN`, or None for that of each photo's content.
         suffix: added to the results' names; None for ``_x2`` where they stand beside their photos.
         overwrite: whether results that exist are replaced.
 
@@ -81,7 +84,9 @@ def plan_jobs(
     """
     if suffix and os.sep in suffix:
         raise UsageError(f"--suffix={suffix}: cannot contain {os.sep}")
+    asked = extension or ("" if output is None or output.is_dir() else output.suffix.lower())
     try:
+        check_heif(WRITTEN.get(asked, ""))
         listing = list_photos(inputs, recursive=recursive, without=output, results=suffix or "")
         if not listing.found:
             raise no_photos(listing.empty[0] if listing.empty else Path(inputs[0]), listing)
@@ -89,15 +94,16 @@ def plan_jobs(
         raise UsageError(str(error)) from error
     n_strange = _leave_out_strange(listing)
     found = listing.found
+    paths = {photo.path for photo in found}
     is_one_file = len(found) == 1 and found[0].searched is None
-    if output is not None and not output.is_dir() and output.suffix.lower() in SUFFIXES:
+    if output is not None and not output.is_dir() and output.suffix.lower() in WRITTEN:
         if not is_one_file:
             raise UsageError(f"{output}: expected a folder for the results, not the name of one image")
-        if suffix or (extension and SUFFIXES[extension] != SUFFIXES[output.suffix.lower()]):
+        if suffix or (extension and WRITTEN[extension] != WRITTEN[output.suffix.lower()]):
             raise UsageError(f"{output}: --suffix and --format cannot change the name of the one result")
         pairs = [(found[0].path, output)]
     elif output is not None and output.suffix and not output.exists() and is_one_file:
-        raise UsageError(f"{output}: the suffix must be one of {' '.join(SUFFIXES)}")
+        raise UsageError(f"{output}: the suffix must be one of {' '.join(WRITTEN)}")
     else:
         resolve = functools.cache(Path.resolve)  # huge folders: a look at each folder, not at each file
         pairs = []
@@ -105,20 +111,26 @@ def plan_jobs(
             place = (output or _own_place(photo, f"_{label}")) / photo.relative.parent
             is_beside = resolve(place) == resolve(photo.path.parent)
             ending = suffix if suffix is not None else f"_{label}" if is_beside else ""
-            name = f"{photo.path.stem}{ending}{extension or photo.path.suffix}"
-            pairs.append((photo.path, place / name))
+            stem, own = photo.path.stem, photo.path.suffix
+            kind = extension or output_format(photo_format(photo.path), own)[1]
+            if kind != own and extension is None and photo.path.with_suffix(kind) in paths:
+                stem = photo.path.name  # a.gif beside a.png, whose result has that name
+            pairs.append((photo.path, place / f"{stem}{ending}{kind}"))
     jobs = _make_jobs(pairs, overwrite=overwrite)
     if all(job.problem for job in jobs):
         raise UsageError(f"{jobs[0].source}: {jobs[0].problem}")
-    return Plan(tuple(jobs), listing.left_out(), n_strange == 0)
+    return Plan(tuple(jobs), listing.left_out(), n_strange == 0, overwrite)
 
 
 def _leave_out_strange(listing: Listing) -> int:
     """Takes files that were given and are no photos out of a listing, unless no others are left."""
+    unread = (None,) if has_heif() else (None, "HEIF")
     strange = [
         found
         for found in listing.found
-        if found.searched is None and found.path.suffix.lower() not in SUFFIXES and not is_photo(found.path)
+        if found.searched is None
+        and not can_be_read(found.path.suffix.lower())
+        and photo_format(found.path) in unread
     ]
     if len(strange) == len(listing.found):
         return 0

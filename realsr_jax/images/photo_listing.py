@@ -6,25 +6,13 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from realsr_jax.images.photo import ImageError
+from realsr_jax.images.errors import ImageError
+from realsr_jax.images.formats import HEIF_HINT, NAMES, SUFFIXES, has_heif
 from realsr_jax.system.errors import reason_of
-
-SUFFIXES: Final = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
-"""The format, by Pillow's name, that a lower-case file name suffix stands for."""
 
 _SCALE_MARK: Final = re.compile(r"_x[1-9]\d*$")
 _MOST_KINDS: Final = 6
@@ -65,7 +53,10 @@ class Listing:
 
     def left_out(self) -> str:
         """Says in one line what is left out, nothing if nothing is."""
-        kinds = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in self.other.most_common()]
+        kinds = [
+            f"{count:,} {suffix or 'without suffix'}{f' ({HEIF_HINT})' if suffix in SUFFIXES else ''}"
+            for suffix, count in self.other.most_common()
+        ]
         if len(kinds) > _MOST_KINDS:
             rest = sum(self.other.values()) - sum(n for _, n in self.other.most_common(_MOST_KINDS))
             kinds[_MOST_KINDS:] = [f"{rest:,} others"]
@@ -83,6 +74,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def can_be_read(suffix: str) -> bool:
+    """Tells whether files of a lower-case suffix are photos that can be read."""
+    return suffix in SUFFIXES and (SUFFIXES[suffix] != "HEIF" or has_heif())
+
+
 def find_photos(inputs: Sequence[str | os.PathLike[str]]) -> list[Found]:
     """Lists the photos that files and folders name, as `list_photos` does, the results of earlier runs too.
 
@@ -97,9 +93,8 @@ def find_photos(inputs: Sequence[str | os.PathLike[str]]) -> list[Found]:
 
 def no_photos(folder: Path, listing: Listing) -> ImageError:
     """Returns the error for a folder in which there are no photos, with what is there instead."""
-    rest = listing.left_out() if listing.other or listing.n_subfolders else ""
-    names = "PNG, JPEG, WebP, TIFF or BMP"
-    return ImageError(f"{folder}: no {names} files in this folder{rest and f', but {rest}'}")
+    rest = replace(listing, empty=[]).left_out()
+    return ImageError(f"{folder}: no {NAMES} files in this folder{rest and f', but {rest}'}")
 
 
 def list_photos(
@@ -167,7 +162,7 @@ def _search(folder: Path, listing: Listing, *, recursive: bool, without: Path | 
         listing.n_subfolders += 0 if recursive else len(wanted)
         for name in sorted(name for name in names if not name.startswith(".")):
             suffix = Path(name).suffix.lower()
-            if suffix in SUFFIXES:
+            if can_be_read(suffix):
                 path = Path(place, name)
                 listing.found.append(Found(path, path.relative_to(folder), folder))
             else:

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from realsr_jax.images.photo import full_scale
+
 
 def reduce_image(image: np.ndarray, size: tuple[int, int], dtype: Any) -> np.ndarray:
     """Makes an image smaller, or as little larger as rounding of sizes demands.
@@ -13,18 +15,18 @@ def reduce_image(image: np.ndarray, size: tuple[int, int], dtype: Any) -> np.nda
     light): photos are made to be compared with photos, and what reduced them worked like this.
 
     Args:
-        image: uint8 or uint16 [h, w, c].
+        image: uint8, uint16 or, 0..255, float32 [h, w, c].
         size: height and width of the result.
-        dtype: of the result, uint8 or uint16.
+        dtype: of the result, of the same ones.
 
     Returns:
-        [H, W, c], rounded to the whole range of `dtype`.
+        [H, W, c], rounded to the whole range of integers.
     """
-    target = np.iinfo(dtype).max
+    white = full_scale(dtype)
     result = np.empty((*size, image.shape[2]), dtype)
     for channel in range(image.shape[2]):
         plane = Image.fromarray(image[..., channel].astype(np.float32))
         values = np.asarray(plane.resize((size[1], size[0]), Image.Resampling.LANCZOS))
-        values = values * np.float32(target / np.iinfo(image.dtype).max)
-        result[..., channel] = np.rint(np.clip(values, 0, target))
+        values = values * np.float32(white / full_scale(image.dtype))
+        result[..., channel] = values if dtype == np.float32 else np.rint(np.clip(values, 0, white))
     return result

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +20,8 @@ _SETTINGS: Final = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", _LEAST_SECONDS: "0
 
 
 @contextlib.contextmanager
-def ended_by_interrupt(name: str) -> Iterator[None]:
-    """Lets Ctrl-C end the process at once, for work that leaves nothing behind.
+def ended_by_interrupt(name: str, message: Callable[[], str] = lambda: "interrupted") -> Iterator[None]:
+    """Lets Ctrl-C end the process at once with a message, for work that leaves nothing behind.
 
     While JAX and Orbax start, they may swallow a KeyboardInterrupt or report it as something else.
     """
@@ -30,7 +30,7 @@ def ended_by_interrupt(name: str) -> Iterator[None]:
         return
 
     def end(signum: int, _frame: object) -> None:
-        complain(name, "interrupted")
+        complain(name, message())
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
 

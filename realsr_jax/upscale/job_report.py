@@ -1,20 +1,26 @@
-"""What the user sees while photos are upscaled: a progress bar on a terminal, plain lines elsewhere."""
+"""What the user sees while photos are upscaled: a progress bar on a terminal, lines with times elsewhere."""
 
+import math
+import os
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from time import monotonic
+from typing import Final, Self
 
 from realsr_jax.images import SUFFIXES, Photo
 from realsr_jax.images.photo_jobs import Job, Plan
 from realsr_jax.system.terminal import complain, make_bar, say
 
-_COMPRESSION: Final = {"JPEG": 8, "WEBP": 8}
+_COMPRESSION: Final = {"JPEG": 8, "WEBP": 8, "AVIF": 16, "HEIF": 16}
 """How many times more pixels a byte of these formats holds, roughly."""
 
-_BAR: Final = "{percentage:3.0f}%|{bar}| {desc}, "
+_BAR: Final = "{percentage:3.0f}%|{bar}| {desc}"
+_MOST_SILENCE: Final = 9.0  # seconds without a line where there is no terminal
+_MEGAPIXEL: Final = 1e6
+_SMALL: Final = _MEGAPIXEL / 2
 
 
 @dataclass
@@ -23,57 +29,87 @@ class _Progress:
 
     work: float
     done: float = 0.0
-    megapixels: float = 0.0
-    sizes: str = ""
+    before: tuple[int, int] = (0, 0)
+    after: tuple[int, int] = (0, 0)
+
+    @property
+    def sizes(self) -> str:
+        """What it becomes, in words."""
+        return f"{_size_text(self.before)} to {_size_text(self.after)}"
 
 
 class JobReport:
     """Tells how a list of jobs goes, from the first photo to the summary; threads may share it.
 
+    A context manager: inside, there is a bar, or a line at least every ten seconds.
+
     Attributes:
-        bar: the progress bar, a context manager that clears it.
         exit_status: 0, or 1 once a job has failed or if a file that was named is left out.
     """
 
     def __init__(self, name: str, plan: Plan):
-        """Starts a report of the command `name`; jobs that are done already only count in the summary."""
+        """Makes a report of the command `name`; jobs that are done already only count in the summary."""
         self._name = name
-        self._left_out = plan.left_out
+        self._plan = plan
         self.exit_status = 0 if plan.is_whole else 1
-        jobs = plan.jobs
         self._lock = threading.RLock()
         self._is_stopped = False
+        self._ended = threading.Event()
         # Work is judged by file sizes: they are known at once and grow with the pixels.
-        self._progress = {job: _Progress(_guess_work(job.source)) for job in jobs if not job.is_done}
-        self._kept = [job.target for job in jobs if job.is_done]
-        self._n_failed = self._n_succeeded = 0
-        self._megapixels = 0.0
-        self._started = time.monotonic()
-        total = sum(progress.work for progress in self._progress.values())
-        self.bar = make_bar(total or 1, text=self._summary(), bar_format=f"{_BAR}starting")
+        self._progress = {job: _Progress(_guess_work(job.source)) for job in plan.jobs if not job.is_done}
+        self._kept = [job.target for job in plan.jobs if job.is_done]
+        self._written: list[Job] = []
+        self._n_failed = 0
+        self._current = ""
+        self._total = sum(progress.work for progress in self._progress.values())
+        self._done = 0.0
+        self._begun: tuple[float, float] | None = None
+        """When the first tiles were done, and how much: before, networks were compiled."""
+        self._started = self._told = monotonic()
+        self._bar = make_bar(self._total or 1, text=self._state(), bar_format=_BAR)
+        self._pulse = threading.Thread(target=self._keep_telling, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Starts to tell."""
+        self._pulse.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Removes the bar."""
+        self._ended.set()
+        self._pulse.join()
+        self._bar.close()
 
     def say_summary(self) -> None:
         """Prints what has become of all jobs."""
-        kept = ""
+        parts = [self._count() if self._progress else "nothing to do"]
+        if self._written:
+            done = [self._progress[job] for job in self._written]
+            before, after = sum(math.prod(p.before) for p in done), sum(math.prod(p.after) for p in done)
+            if before >= _SMALL:
+                parts.append(f"{_pixels_text(before)} to {_pixels_text(after)}")
+            parts += [f"in {_duration(monotonic() - self._started)}", f"see {self._place()}"]
         if self._kept:
             is_one = len(self._kept) == 1
             what = f"{self._kept[0]} exists" if is_one else f"{len(self._kept):,} results exist"
-            kept = f", {what} already (--overwrite replaces {'it' if is_one else 'them'})"
-        failed = f", {self._n_failed} failed" if self._n_failed else ""
-        seconds = f" in {time.monotonic() - self._started:.1f} s" if self._n_succeeded else ""
-        say(f"{self._summary()}{seconds}{kept}{failed}")
-        if self._left_out:
-            say(f"left out: {self._left_out}")
+            parts.append(f"{what} already (--overwrite replaces {'it' if is_one else 'them'})")
+        if self._n_failed:
+            parts.append(f"{self._n_failed} failed")
+        say(", ".join(parts))
+        if self._plan.left_out:
+            say(f"left out: {self._plan.left_out}")
 
     def started(self, job: Job, photo: Photo, size: tuple[int, int]) -> None:
         """Takes note of a photo and its result's height and width, and warns of what is not upscaled."""
-        height, width = photo.rgb.shape[:2]
         progress = self._progress[job]
-        progress.sizes = f"{width}x{height} to {size[1]}x{size[0]}"
-        progress.megapixels = size[0] * size[1] / 1e6
-        if photo.n_frames > 1:
-            only = f"only the first of {photo.n_frames} frames or pages is upscaled"
-            complain(self._name, f"{job.source}: {only}")
+        progress.before, progress.after = photo.rgb.shape[:2], size
+        self._current = progress.sizes
+        named = SUFFIXES.get(job.source.suffix.lower(), photo.format)
+        remarks = list(photo.remarks)
+        if photo.format not in (named, "GIF"):
+            remarks.append(f"is {photo.format} and not {named}; its result is {job.target}")
+        for remark in remarks:
+            complain(self._name, f"{job.source}: {remark}")
 
     def progressed(self, job: Job, done: float) -> None:
         """Takes note that a fraction of a photo, 0..1, is upscaled.
@@ -85,21 +121,28 @@ class JobReport:
             raise KeyboardInterrupt
         with self._lock:
             progress = self._progress[job]
-            advance, progress.done = done - progress.done, done
-            self._megapixels += advance * progress.megapixels
-            self._advance_bar(advance * progress.work)
+            advance, progress.done = (done - progress.done) * progress.work, done
+            self._done += advance
+            if advance and self._begun is None:
+                self._begun = monotonic(), self._done
+            self._show()
 
     def stop(self) -> None:
         """Ends photos that are in work at their next progress."""
         self._is_stopped = True
 
+    def interruption(self) -> str:
+        """Says what an interrupted user has, and how to go on."""
+        goes_on = "" if self._plan.replaces else "; the same command goes on from here"
+        return f"interrupted after {self._count()}{goes_on}"
+
     def succeeded(self, job: Job) -> None:
         """Tells that a photo's result is written; where standard output shows the bar, this tells enough."""
         with self._lock:
-            self._n_succeeded += 1
-            if self.bar.disable or not sys.stdout.isatty():
-                say(f"{job.source} -> {job.target} ({self._progress[job].sizes})")
-            self._advance_bar(0)
+            self._written.append(job)
+            if self._bar.disable or not sys.stdout.isatty():
+                self._say(f"{job.source} -> {job.target}, {self._progress[job].sizes}, {self._state()}")
+            self._show()
 
     def failed(self, job: Job, reason: str) -> None:
         """Tells in one line why a photo could not be upscaled."""
@@ -108,29 +151,77 @@ class JobReport:
             self.exit_status = 1
             complain(self._name, f"{job.source}: {reason.removeprefix(f'{job.source}: ')}")
             progress = self._progress[job]
-            self._megapixels -= progress.done * progress.megapixels
-            self._advance_bar(0, lost=(1 - progress.done) * progress.work)
+            self._total -= (1 - progress.done) * progress.work
+            self._show()
 
-    def _summary(self) -> str:
-        if not self._progress:
-            return "nothing to do"
-        count = f"{self._n_succeeded} of {len(self._progress)} photos"
-        if self._megapixels <= 0:
-            return count
-        return f"{count}, {self._megapixels / (time.monotonic() - self._started):.3g} megapixels/s"
+    def _keep_telling(self) -> None:
+        """Keeps the bar alive and breaks long silence."""
+        while not self._ended.wait(1):
+            with self._lock:
+                self._show()
+                if self._bar.disable and monotonic() - self._told > _MOST_SILENCE:
+                    part = f"{100 * self._done / max(self._total, 1):.0f} %, " if self._begun else ""
+                    self._say(f"{part}{self._state()}")
 
-    def _advance_bar(self, work: float, *, lost: float = 0) -> None:
-        bar = self.bar
-        if bar.disable:
+    def _say(self, message: str) -> None:
+        self._told = monotonic()
+        say(f"{time.strftime('%H:%M:%S')} {message}")
+
+    def _count(self) -> str:
+        return f"{len(self._written):,} of {len(self._progress):,} photos"
+
+    def _state(self) -> str:
+        """Says how far everything is, in one line."""
+        if self._begun is None:
+            seconds = monotonic() - self._started
+            waiting = f" ({_duration(seconds)}; the first run compiles the network)" if seconds >= 2 else ""
+            return f"{self._count()}, starting{waiting}"
+        since, before = self._begun
+        left = ""
+        if self._done > before:
+            seconds = (self._total - self._done) * (monotonic() - since) / (self._done - before)
+            left = f", {_duration(seconds)} left" if seconds >= 1 else ""
+        return f"{self._count()}{left}"
+
+    def _show(self) -> None:
+        """Brings the bar up to date."""
+        if self._bar.disable:
             return
         # Rounding must not lead past the end, nor failures to an end at nothing: tqdm objects to both.
-        bar.total = max(bar.total - lost, bar.n + work, 1)
-        bar.set_description_str(self._summary(), refresh=False)
-        bar.update(work)
-        if work and bar.smoothing:
-            # From now on the time left follows from the mean speed; before, networks were compiled.
-            bar.smoothing, bar.initial, bar.start_t = 0, bar.n, time.time()
-            bar.bar_format = f"{_BAR}{{remaining}} left"
+        self._bar.total = max(self._total, self._done, 1)
+        sizes = f", {self._current}" if self._current else ""
+        self._bar.set_description_str(self._state() + sizes, refresh=False)
+        self._bar.n = self._done
+        self._bar.refresh()
+
+    def _place(self) -> str:
+        """Returns the file or folder in which the results are."""
+        targets = [job.target for job in self._written]
+        if len(targets) == 1:
+            return str(targets[0])
+        folders = [target.parent for target in targets]
+        if len({folder.is_absolute() for folder in folders}) > 1:
+            folders = [folder.absolute() for folder in folders]
+        return f"{os.path.commonpath(folders) or '.'}/"
+
+
+def _size_text(size: tuple[int, int]) -> str:
+    """Returns a photo's size in megapixels, of a small one in pixels."""
+    height, width = size
+    return _pixels_text(height * width) if height * width >= _SMALL else f"{width}x{height}"
+
+
+def _pixels_text(pixels: float) -> str:
+    """Returns a number of pixels in megapixels, such as "1.2 MP"."""
+    return f"{pixels / _MEGAPIXEL:,.{0 if pixels >= 10 * _MEGAPIXEL else 1}f} MP"
+
+
+def _duration(seconds: float) -> str:
+    """Returns a time in words, such as "4 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _guess_work(path: Path) -> float:

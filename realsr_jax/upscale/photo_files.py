@@ -27,7 +27,13 @@ _COPIES: Final = 3
 
 
 def run_jobs(
-    plan: Plan, config: InferenceConfig, *, size: OutputSize, tile_batch: int | None, quality: int
+    plan: Plan,
+    config: InferenceConfig,
+    *,
+    size: OutputSize,
+    tile_batch: int | None,
+    quality: int,
+    background: tuple[int, int, int] | None = None,
 ) -> int:
     """Upscales photos; a bad one is reported in one line and the others go on.
 
@@ -36,7 +42,8 @@ def run_jobs(
         config: the networks.
         size: how large the results are.
         tile_batch: tiles that a device runs at once.
-        quality: of JPEG and WebP.
+        quality: of formats that lose some.
+        background: an RGB colour of 0..255 that transparent photos are laid on; None to keep transparency.
 
     Returns:
         0 if all photos were upscaled, else 1.
@@ -49,14 +56,13 @@ def run_jobs(
     for folder in dict.fromkeys(job.target.parent for job in todo):
         check_output_folder(str(folder), f"--output={folder}").mkdir(parents=True, exist_ok=True)
     report = JobReport(_NAME, plan)
-    with silent_pillow(), report.bar:
+    with silent_pillow(), report:
         for job in plan.jobs:
             if job.problem is not None:
                 report.failed(job, job.problem)
         if todo:
-            _work_off(
-                todo, report, functools.partial(_load, config, size, tile_batch, plan.jobs), quality=quality
-            )
+            load = functools.partial(_load, config, size, tile_batch, plan.jobs)
+            _work_off(todo, report, load, quality=quality, background=background)
     report.say_summary()
     return report.exit_status
 
@@ -88,7 +94,14 @@ def _load(config: InferenceConfig, size: OutputSize, tile_batch: int | None, job
     return _Loaded(upscale, functools.partial(size.of, factor=upscaler.scale))
 
 
-def _work_off(jobs: Sequence[Job], report: JobReport, load: Callable[[], _Loaded], *, quality: int) -> None:
+def _work_off(
+    jobs: Sequence[Job],
+    report: JobReport,
+    load: Callable[[], _Loaded],
+    *,
+    quality: int,
+    background: tuple[int, int, int] | None,
+) -> None:
     loaded: Future[_Loaded] = Future()
     memory = _MemoryShare(available_memory() // 3)
 
@@ -96,6 +109,8 @@ def _work_off(jobs: Sequence[Job], report: JobReport, load: Callable[[], _Loaded
         """Returns what went wrong, in words: an error would keep the photo in memory."""
         try:
             photo = images.read_photo(job.source)
+            if background is not None:
+                photo = photo.laid_on(background)
             upscale, result_size = loaded.result()
             height, width = photo.rgb.shape[:2]
             size = result_size(height, width)
@@ -104,7 +119,7 @@ def _work_off(jobs: Sequence[Job], report: JobReport, load: Callable[[], _Loaded
             enlarged = size[0] * size[1] / (height * width)
             with memory.taken(int(photo.samples.nbytes * max(enlarged, 1) * _COPIES)):
                 progress(0.0)
-                result = upscale(photo, format=job.format or photo.format, progress=progress)
+                result = upscale(photo, format=job.format, progress=progress)
                 del photo
                 images.write_photo(result, job.target, quality=quality)
         except Exception as error:  # XLA's errors among them
@@ -115,7 +130,7 @@ def _work_off(jobs: Sequence[Job], report: JobReport, load: Callable[[], _Loaded
     pool = ThreadPoolExecutor(count_threads() + 1)
     written = [pool.submit(run, job) for job in jobs]
     try:
-        with ended_by_interrupt(_NAME):
+        with ended_by_interrupt(_NAME, report.interruption):
             loaded.set_result(load())
         for job, future in zip(jobs, written, strict=True):
             reason = future.result()
@@ -123,9 +138,11 @@ def _work_off(jobs: Sequence[Job], report: JobReport, load: Callable[[], _Loaded
                 report.succeeded(job)
             else:
                 report.failed(job, reason)
-    except BaseException:
+    except BaseException as error:
         report.stop()
         loaded.cancel()
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(report.interruption()) from None
         raise
     finally:
         pool.shutdown(cancel_futures=True)

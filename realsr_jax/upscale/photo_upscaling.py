@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from realsr_jax import images, ops
+from realsr_jax.images.errors import ImageError
 from realsr_jax.images.metadata import Metadata
-from realsr_jax.images.photo import ImageError, Photo, check_writable, make_result, result_dtype
+from realsr_jax.images.photo import Photo, check_writable, full_scale, make_result, result_dtype
 from realsr_jax.images.resizing import reduce_image
 from realsr_jax.models.precision import Precision
 from realsr_jax.system.terminal import silent_pillow
@@ -140,6 +141,7 @@ def upscale_photo(
         alpha = photo.alpha
         if alpha is not None:
             alpha = _enlarge(alpha[..., None], interpolator(upscaler.scale), (height, width), dtype, 1)
+            alpha = np.clip(alpha, 0, full_scale(dtype))  # of floats, what overshoots
     except FloatingPointError as error:
         raise ImageError(str(error)) from error
     return make_result(colours, alpha, photo, format=format)
@@ -177,8 +179,7 @@ def upscale_array(
         peak: what white is in an image of floats, such as 1.0 or 255.0; integers have their whole range.
 
     Returns:
-        [H, W] or [H, W, c] of the same type, in the same range. Opacity is enlarged bicubically; floats are
-        computed in 65,536 steps.
+        [H, W] or [H, W, c] of the same type, in the same range. Opacity is enlarged bicubically.
 
     Raises:
         ValueError: if it is no such image, floats come without their peak or go beyond it.
@@ -187,22 +188,24 @@ def upscale_array(
     if image.ndim not in (2, 3) or 0 in image.shape or (image.ndim == 3 and image.shape[2] > 4):
         raise ValueError(f"image has shape {image.shape}, expected [h, w] or [h, w, c] of 1 to 4 channels")
     samples = image if image.ndim == 3 else image[..., None]
-    if np.issubdtype(image.dtype, np.floating):
-        samples = _to_16_bits(samples, peak)
+    is_float = np.issubdtype(image.dtype, np.floating)
+    if is_float:
+        samples = _to_grey_levels(samples, peak)
     elif image.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"image is {image.dtype}, expected uint8, uint16 or floats")
     elif peak is not None:
         raise ValueError(
             f"peak is for floats; image is {image.dtype}, whose white is {np.iinfo(image.dtype).max}"
         )
-    photo = Photo(samples, Metadata(), "PNG")
-    result = upscale_photo(photo, _loaded(weights), format="PNG", size=OutputSize(scale=scale)).samples
+    format = "TIFF" if is_float else "PNG"
+    photo = Photo(samples, Metadata(), format)
+    result = upscale_photo(photo, _loaded(weights), format=format, size=OutputSize(scale=scale)).samples
     if peak is not None:
-        result = (result * (peak / 65535)).astype(image.dtype)
+        result = (np.clip(result, 0, 255) * (peak / 255)).astype(image.dtype)
     return result if image.ndim == 3 else result[..., 0]
 
 
-def _to_16_bits(image: np.ndarray, peak: float | None) -> np.ndarray:
+def _to_grey_levels(image: np.ndarray, peak: float | None) -> np.ndarray:
     least, most = float(image.min()), float(image.max())
     if peak is None:
         raise ValueError(
@@ -210,7 +213,7 @@ def _to_16_bits(image: np.ndarray, peak: float | None) -> np.ndarray:
         )
     if not 0 <= least <= most <= peak:
         raise ValueError(f"image has values from {least:.4g} to {most:.4g}, expected 0 to peak, {peak:g}")
-    return np.rint(image * (65535 / peak)).astype(np.uint16)
+    return (image * (255 / peak)).astype(np.float32)
 
 
 _loaded = functools.cache(load_upscaler)
@@ -227,14 +230,15 @@ def _enlarge(
     """Enlarges an image as often as its size demands, then reduces it to that size.
 
     Args:
-        image: uint8 or uint16 [h, w, c].
+        image: uint8, uint16 or, 0..255, float32 [h, w, c].
         upscaler: what enlarges it.
         size: height and width of the result.
-        dtype: of the result, uint8 or uint16.
+        dtype: of the result, of the same ones.
         channels: of the result.
         progress: called with the fraction that is done.
     """
     n_passes = count_passes(image.shape[:2], size, upscaler.scale)
+    between = np.float32 if dtype == np.float32 else np.uint16
     pixels = [upscaler.scale ** (2 * number) for number in range(n_passes)]
 
     def report(share: float, number: int) -> None:
@@ -245,7 +249,7 @@ def _enlarge(
         is_exact = all(side * upscaler.scale == end for side, end in zip(image.shape, size, strict=False))
         image = upscaler.upscale(
             image,
-            dtype if is_exact else np.uint16,
+            dtype if is_exact else between,
             channels=channels if number == n_passes - 1 else None,
             progress=functools.partial(report, number=number),
         )
