@@ -8,8 +8,8 @@ named in this order by --weights=DIR,DIR,DIR,DIR.
 Source: the test script of the published solution.
 """
 
-from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun
-from realsr_jax.upscale.tilings import QuarterTiles
+from realsr_jax.upscaling.inference_config import InferenceConfig, ModelRun
+from realsr_jax.upscaling.tilings import QuarterTiles
 
 
 def get_config() -> InferenceConfig:

@@ -288,7 +288,7 @@ def test_peer_without_its_clone(tmp_path, capsys):
 
 def test_what_peers_import_leaves_jax_out():
     program = (
-        "import sys, realsr_jax.benchmark.conversation as c, realsr_jax.upscale.tile_plans; "
+        "import sys, realsr_jax.benchmark.conversation as c, realsr_jax.upscaling.tile_plans; "
         "case = c.Case('ensemble', 'edsr', (8, 8), fields={'scale': 2}); case.ensemble, case.scale; "
         "c.Case('tile', 'default', (8, 8)).architecture; "
         "print([name for name in ('jax', 'flax') if name in sys.modules])"

@@ -19,8 +19,8 @@ from realsr_jax.evaluate import protocols as evaluation
 from realsr_jax.images import ImageError
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.system.errors import UsageError
-from realsr_jax.upscale import photo_upscaling as inference
-from realsr_jax.upscale.tilings import QuarterTiles
+from realsr_jax.upscaling import photo_upscaling as inference
+from realsr_jax.upscaling.tilings import QuarterTiles
 from realsr_jax.weights import save_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -123,7 +123,7 @@ def smoothed(sr, **options):
 def test_guided_filter_and_config():
     lr, hr = save_pair("a")
     Path("run.py").write_text(
-        "from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun\n"
+        "from realsr_jax.upscaling.inference_config import InferenceConfig, ModelRun\n"
         "def get_config():\n"
         "    return InferenceConfig((ModelRun('bicubic'),), guided_filter=True)\n"
     )

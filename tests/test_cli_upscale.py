@@ -30,8 +30,8 @@ from realsr_jax.images import formats, photo_jobs
 from realsr_jax.metrics import psnr
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.ops.matlab_resize import imresize
-from realsr_jax.upscale import job_report, photo_upscaling
-from realsr_jax.upscale.tilings import QuarterTiles, UniformTiles
+from realsr_jax.upscaling import job_report, photo_upscaling
+from realsr_jax.upscaling.tilings import QuarterTiles, UniformTiles
 from realsr_jax.weights import save_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -962,7 +962,7 @@ def test_flags_reach_the_run(weights, loaded):
 def test_guided_filter_of_a_config(weights):
     save("a.png")
     Path("run.py").write_text(
-        "from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun\n"
+        "from realsr_jax.upscaling.inference_config import InferenceConfig, ModelRun\n"
         "def get_config():\n"
         "    run = ModelRun('bicubic')\n"
         "    return InferenceConfig((run,), guided_filter=True, guided_radius=2, guided_eps=50.0)\n"
@@ -989,8 +989,8 @@ def test_bundled_config_with_other_weights(weights, loaded):
 def test_config_by_path(weights):
     save("a.png")
     Path("my-run.py").write_text(
-        "from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun\n"
-        "from realsr_jax.upscale.tilings import QuarterTiles\n"
+        "from realsr_jax.upscaling.inference_config import InferenceConfig, ModelRun\n"
+        "from realsr_jax.upscaling.tilings import QuarterTiles\n"
         "def get_config():\n"
         f"    tiny = ModelRun({str(weights / 'edsr_tiny')!r}, (QuarterTiles(8, 2),), self_ensemble=True)\n"
         "    return InferenceConfig((tiny, ModelRun('bicubic', weight=3.0)))\n"

@@ -18,7 +18,7 @@ from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.train.optimizers import Adam, StepDecay
 from realsr_jax.train.train_config import TrainConfig, published_epoch
-from realsr_jax.upscale.inference_config import InferenceConfig
+from realsr_jax.upscaling.inference_config import InferenceConfig
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))

@@ -16,8 +16,8 @@ import numpy as np
 from realsr_jax.configs import aim2020_testset
 from realsr_jax.models import NETWORKS
 from realsr_jax.models.network import ModelConfig
-from realsr_jax.upscale.inference_config import ModelRun
-from realsr_jax.upscale.tile_plans import make_plan
+from realsr_jax.upscaling.inference_config import ModelRun
+from realsr_jax.upscaling.tile_plans import make_plan
 from realsr_jax.weights import BUNDLED, read_description
 
 Task = Literal["product", "tile", "photo", "ensemble", "folder", "step"]

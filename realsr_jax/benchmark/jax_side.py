@@ -27,8 +27,8 @@ from realsr_jax.models.precision import Precision
 from realsr_jax.system.processes import count_cores
 from realsr_jax.train.optimizers import Adam, make_optimizer
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
-from realsr_jax.upscale.tilings import QuarterTiles
-from realsr_jax.upscale.upscaler import Upscaler, load_upscaler
+from realsr_jax.upscaling.tilings import QuarterTiles
+from realsr_jax.upscaling.upscaler import Upscaler, load_upscaler
 from realsr_jax.weights import save_weights
 
 LEARNING_RATE = 1e-4

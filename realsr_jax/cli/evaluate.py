@@ -21,7 +21,7 @@ from realsr_jax.system.errors import UsageError
 from realsr_jax.system.files import write_atomically
 from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
 from realsr_jax.system.terminal import complain, say
-from realsr_jax.upscale.inference_config import InferenceConfig
+from realsr_jax.upscaling.inference_config import InferenceConfig
 
 if TYPE_CHECKING:
     from realsr_jax.evaluate.image_pairs import ImagePair
@@ -149,7 +149,7 @@ def _load(
     """Returns what makes SR of LR, if there is a network, and what interpolates."""
     with ended_by_interrupt(_NAME):
         start_jax()
-        from realsr_jax.upscale import photo_upscaling as upscaling
+        from realsr_jax.upscaling import photo_upscaling as upscaling
 
         assert plan.scale is not None
         upscale = functools.partial(upscaling.upscale_photo, format="PNG")

@@ -10,8 +10,8 @@ from realsr_jax.cli.command import FlagTable, read_paths
 from realsr_jax.cli.config_files import load_config
 from realsr_jax.models.precision import DTYPES
 from realsr_jax.system.errors import UsageError
-from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun
-from realsr_jax.upscale.tilings import Tiling, make_tilings
+from realsr_jax.upscaling.inference_config import InferenceConfig, ModelRun
+from realsr_jax.upscaling.tilings import Tiling, make_tilings
 
 _SIZES: Final = ("tile_size", "tile_overlap", "chop_size", "shave_size")
 

@@ -22,7 +22,7 @@ from realsr_jax.cli import command
 from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags
 from realsr_jax.system.errors import UsageError
 from realsr_jax.system.jax_startup import profiled
-from realsr_jax.upscale.output_size import OutputSize, parse_box
+from realsr_jax.upscaling.output_size import OutputSize, parse_box
 
 _FORMATS: Final = ("avif", "bmp", "heic", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 
@@ -82,7 +82,7 @@ def _main(values: flags.FlagValues) -> int:
     config = read_inference_flags(values)
 
     from realsr_jax.images.photo_jobs import plan_jobs
-    from realsr_jax.upscale.photo_files import run_jobs
+    from realsr_jax.upscaling.photo_files import run_jobs
 
     plan = plan_jobs(
         command.read_paths(values, "input"),

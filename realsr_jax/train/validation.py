@@ -9,7 +9,7 @@ import numpy as np
 from realsr_jax.data.training_pairs import TrainingPair, TrainingPairs
 from realsr_jax.evaluate import protocols
 from realsr_jax.models.network import ModelConfig
-from realsr_jax.upscale.upscaler import Upscaler
+from realsr_jax.upscaling.upscaler import Upscaler
 
 _MOST_SAMPLES = 4
 _SAMPLE_SIZE = 256

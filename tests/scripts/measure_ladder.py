@@ -17,7 +17,7 @@ import numpy as np
 from realsr_jax import images
 from realsr_jax.data import degradations as made
 from realsr_jax.evaluate import protocols
-from realsr_jax.upscale.upscaler import BicubicUpscaler, ImageUpscaler, load_upscaler
+from realsr_jax.upscaling.upscaler import BicubicUpscaler, ImageUpscaler, load_upscaler
 
 SCALE = 2
 

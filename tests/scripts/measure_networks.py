@@ -22,7 +22,7 @@ from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.models.precision import Precision
 from realsr_jax.ops import convolution as convolution_ops
 from realsr_jax.ops import minimal_filtering
-from realsr_jax.upscale.upscaler import load_upscaler
+from realsr_jax.upscaling.upscaler import load_upscaler
 from realsr_jax.weights import load_weights
 
 

@@ -12,7 +12,7 @@ from realsr_jax import load_upscaler, metrics
 from realsr_jax.evaluate.protocols import to_8_bit
 from realsr_jax.images import read_photo
 from realsr_jax.ops.matlab_resize import imresize
-from realsr_jax.upscale.photo_upscaling import BicubicUpscaler
+from realsr_jax.upscaling.photo_upscaling import BicubicUpscaler
 
 PHOTO = Path(__file__).parents[1] / "data" / "readme" / "cat.png"
 CROPS = ((70, 105), (190, 200))

@@ -24,7 +24,7 @@ from torch import Tensor
 from realsr_jax.benchmark.cases import PRODUCTS, Case
 from realsr_jax.benchmark.conversation import Arrays, Side, serve, tell_sides
 from realsr_jax.system.processes import count_cores
-from realsr_jax.upscale.tile_plans import make_plan
+from realsr_jax.upscaling.tile_plans import make_plan
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch_reference

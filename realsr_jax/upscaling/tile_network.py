@@ -12,7 +12,7 @@ from jax.sharding import SingleDeviceSharding
 
 from realsr_jax.models.precision import Precision
 from realsr_jax.system.memory import available_memory
-from realsr_jax.upscale.feeders import Device, Feeders
+from realsr_jax.upscaling.feeders import Device, Feeders
 
 _FLIPS: Final = ((False, False), (True, False), (False, True), (True, True))
 """Whether rows and whether columns are reversed."""

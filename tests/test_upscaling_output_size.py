@@ -7,9 +7,9 @@ from PIL import Image
 
 from realsr_jax.images import Metadata, Photo
 from realsr_jax.images.resizing import reduce_image
-from realsr_jax.upscale.output_size import OutputSize, count_passes, parse_box
-from realsr_jax.upscale.photo_upscaling import upscale_photo
-from realsr_jax.upscale.upscaler import BicubicUpscaler
+from realsr_jax.upscaling.output_size import OutputSize, count_passes, parse_box
+from realsr_jax.upscaling.photo_upscaling import upscale_photo
+from realsr_jax.upscaling.upscaler import BicubicUpscaler
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import re
 
 from realsr_jax.models.precision import check_dtype
 from realsr_jax.system.errors import require
-from realsr_jax.upscale.tilings import FittedTiles, Tiling
+from realsr_jax.upscaling.tilings import FittedTiles, Tiling
 
 
 def bicubic_scale(weights: str) -> int | None:

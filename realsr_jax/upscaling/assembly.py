@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from realsr_jax.upscale.canvas import Canvas
-from realsr_jax.upscale.feeders import Device, Feeders
-from realsr_jax.upscale.tile_network import TileNetwork, Tiles
-from realsr_jax.upscale.tile_plans import TilePlan
+from realsr_jax.upscaling.canvas import Canvas
+from realsr_jax.upscaling.feeders import Device, Feeders
+from realsr_jax.upscaling.tile_network import TileNetwork, Tiles
+from realsr_jax.upscaling.tile_plans import TilePlan
 
 OnProgress = Callable[[float], None]
 """Called with the fraction of an image that is done, 0..1."""

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from realsr_jax.upscale.tile_plans import make_plan, shared_shapes, tile_shape
-from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage
+from realsr_jax.upscaling.tile_plans import make_plan, shared_shapes, tile_shape
+from realsr_jax.upscaling.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage
 
 
 def _network(tile, scale):

@@ -9,8 +9,8 @@ from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
-from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun, bicubic_scale
-from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage, make_tilings
+from realsr_jax.upscaling.inference_config import InferenceConfig, ModelRun, bicubic_scale
+from realsr_jax.upscaling.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage, make_tilings
 
 RUN = ModelRun("weights")
 

@@ -24,11 +24,11 @@ from realsr_jax.models.network import ModelConfig
 from realsr_jax.models.precision import Precision, resolve_precision
 from realsr_jax.system.errors import is_out_of_memory
 from realsr_jax.system.jax_startup import enable_compilation_cache
-from realsr_jax.upscale.assembly import Assembly, Layer, OnProgress
-from realsr_jax.upscale.canvas import Canvas
-from realsr_jax.upscale.feeders import Feeders, feeders_of, upscaling_devices
-from realsr_jax.upscale.tiled_network import TiledNetwork
-from realsr_jax.upscale.tilings import FittedTiles, Sizes, Tiling, UniformTiles, make_tilings
+from realsr_jax.upscaling.assembly import Assembly, Layer, OnProgress
+from realsr_jax.upscaling.canvas import Canvas
+from realsr_jax.upscaling.feeders import Feeders, feeders_of, upscaling_devices
+from realsr_jax.upscaling.tiled_network import TiledNetwork
+from realsr_jax.upscaling.tilings import FittedTiles, Sizes, Tiling, UniformTiles, make_tilings
 from realsr_jax.weights import load_weights
 
 _BICUBIC: Final = UniformTiles(512, 16, blended=False)
@@ -113,9 +113,9 @@ class ImageUpscaler:
         Raises:
             ImageError: if a file cannot be read or written, or the format cannot hold the result.
         """
-        from realsr_jax.upscale.photo_upscaling import upscale_photo_file  # photos stand on upscalers
+        from realsr_jax.upscaling.interface import upscale_file  # which stands on upscalers
 
-        upscale_photo_file(self, source, target, scale=scale)
+        upscale_file(self, source, target, scale=scale)
 
     def upscale(
         self, lr: np.ndarray, dtype: Any, *, channels: int | None = None, progress: OnProgress | None = None

@@ -9,8 +9,7 @@ from realsr_jax import images
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.images import Metadata, Photo
 from realsr_jax.models.edsr import EDSRConfig
-from realsr_jax.upscale.photo_upscaling import upscale_array
-from realsr_jax.upscale.upscaler import BicubicUpscaler, load_upscaler
+from realsr_jax.upscaling.upscaler import BicubicUpscaler, load_upscaler
 from realsr_jax.weights import save_weights
 
 TINY = EDSRConfig(n_resblocks=2, n_feats=8, res_scale=1.0)
@@ -33,7 +32,7 @@ def test_rgb_of_any_type(weights, dtype):
     peak = {np.uint16: 65535, np.float32: 1.0, np.float64: 255.0}.get(dtype, 255)
     image = lr if dtype == np.uint8 else (lr / 255 * peak).astype(dtype)
     given = {} if np.issubdtype(dtype, np.integer) else {"peak": peak}
-    sr = upscale_array(image, weights=weights, **given)
+    sr = realsr_jax.upscale(image, weights=weights, **given)
     assert sr.shape == (40, 60, 3)
     assert sr.dtype == dtype
     np.testing.assert_allclose(
@@ -44,7 +43,10 @@ def test_rgb_of_any_type(weights, dtype):
 def test_grey_keeps_its_axes(weights):
     grey = golden.photo(20, 30)[..., :1]
     mean = expected(weights, np.repeat(grey, 3, axis=2)).mean(axis=2)
-    flat, with_axis = upscale_array(grey[..., 0], weights=weights), upscale_array(grey, weights=weights)
+    flat, with_axis = (
+        realsr_jax.upscale(grey[..., 0], weights=weights),
+        realsr_jax.upscale(grey, weights=weights),
+    )
     np.testing.assert_array_equal(flat, with_axis[..., 0])
     np.testing.assert_allclose(flat, mean, atol=0.6)
 
@@ -53,13 +55,13 @@ def test_grey_keeps_its_axes(weights):
 def test_opacity_is_enlarged_bicubically(weights, colours):
     opacity = (1 + np.arange(600).reshape(20, 30, 1) % 250).astype(np.uint8)
     image = np.concatenate([golden.photo(20, 30)[..., :colours], opacity], axis=2)
-    sr = upscale_array(image, weights=weights)
+    sr = realsr_jax.upscale(image, weights=weights)
     np.testing.assert_array_equal(sr[..., -1:], BicubicUpscaler(2).upscale(opacity, np.uint8))
-    np.testing.assert_array_equal(sr[..., :-1], upscale_array(image[..., :-1], weights=weights))
+    np.testing.assert_array_equal(sr[..., :-1], realsr_jax.upscale(image[..., :-1], weights=weights))
 
 
 def test_any_scale(weights):
-    assert upscale_array(golden.photo(20, 30), weights=weights, scale=1.5).shape == (30, 45, 3)
+    assert realsr_jax.upscale(golden.photo(20, 30), weights=weights, scale=1.5).shape == (30, 45, 3)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_any_scale(weights):
 )
 def test_what_is_no_image_is_refused(image, options, reason):
     with pytest.raises(ValueError, match=reason):
-        upscale_array(image, **options)
+        realsr_jax.upscale(image, **options)
 
 
 def test_files(weights, tmp_path):
@@ -93,6 +95,24 @@ def test_files(weights, tmp_path):
     np.testing.assert_allclose(images.read_photo(tmp_path / "c.png").rgb, expected(weights, lr), atol=0.51)
     with pytest.raises(images.ImageError, match=r"c\.xyz: unknown ending"):
         upscaler.upscale_file(tmp_path / "a.png", tmp_path / "c.xyz")
+
+
+def test_floats_are_not_rounded(weights):
+    lr = golden.photo(20, 30).astype(np.float32)
+    np.testing.assert_allclose(
+        realsr_jax.upscale(lr, weights=weights, peak=255.0), expected(weights, lr), atol=1e-3
+    )
+    step = np.float32(1e-4)  # a 16th of what 16 bits tell apart
+    image = np.full((8, 8, 3), 0.5, np.float32)
+    difference = realsr_jax.upscale(image + step, weights=weights, peak=255.0, scale=1.0)
+    difference -= realsr_jax.upscale(image, weights=weights, peak=255.0, scale=1.0)
+    assert np.abs(difference).max() > 0
+
+
+def test_completion_shows_public_names_only():
+    shown = [name for name in dir(realsr_jax) if not name.startswith("_")]
+    assert shown == ["Upscaler", "load_upscaler", "losses", "metrics", "ops", "upscale"]
+    assert all(callable(getattr(realsr_jax, name)) or name in ("losses", "metrics", "ops") for name in shown)
 
 
 def test_an_upscaler_tells_what_it_is(weights):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from realsr_jax.upscale.feeders import Device
+from realsr_jax.upscaling.feeders import Device
 
 _LEAST_WIDTH: Final = 512
 

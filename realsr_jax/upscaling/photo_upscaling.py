@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import itertools
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -13,23 +12,16 @@ import numpy as np
 
 from realsr_jax import images, ops
 from realsr_jax.images.errors import ImageError
-from realsr_jax.images.metadata import Metadata
 from realsr_jax.images.photo import Photo, check_writable, full_scale, make_result, result_dtype
 from realsr_jax.images.resizing import reduce_image
 from realsr_jax.models.precision import Precision
 from realsr_jax.system.terminal import silent_pillow
-from realsr_jax.upscale.assembly import OnProgress
-from realsr_jax.upscale.inference_config import InferenceConfig, bicubic_scale
-from realsr_jax.upscale.output_size import OutputSize, count_passes
-from realsr_jax.upscale.tiled_network import TiledNetwork
-from realsr_jax.upscale.tilings import UniformTiles
-from realsr_jax.upscale.upscaler import (
-    BicubicUpscaler,
-    ImageUpscaler,
-    ModelEnsemble,
-    Upscaler,
-    load_upscaler,
-)
+from realsr_jax.upscaling.assembly import OnProgress
+from realsr_jax.upscaling.inference_config import InferenceConfig, bicubic_scale
+from realsr_jax.upscaling.output_size import OutputSize, count_passes
+from realsr_jax.upscaling.tiled_network import TiledNetwork
+from realsr_jax.upscaling.tilings import UniformTiles
+from realsr_jax.upscaling.upscaler import BicubicUpscaler, ImageUpscaler, ModelEnsemble, Upscaler
 from realsr_jax.weights import load_weights
 
 OWN_FACTOR: Final = OutputSize()
@@ -145,78 +137,6 @@ def upscale_photo(
     except FloatingPointError as error:
         raise ImageError(str(error)) from error
     return make_result(colours, alpha, photo, format=format)
-
-
-def upscale_photo_file(
-    upscaler: ImageUpscaler,
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    *,
-    scale: float | None = None,
-) -> None:
-    """Upscales a photo on disk; see `ImageUpscaler.upscale_file`."""
-    photo = images.read_photo(source)
-    format = images.SUFFIXES.get(Path(target).suffix.lower())
-    if format is None:
-        raise ImageError(f"{target}: unknown ending, expected one of {', '.join(images.SUFFIXES)}")
-    result = upscale_photo(photo, upscaler, format=format, size=OutputSize(scale=scale))
-    images.write_photo(result, target)
-
-
-def upscale_array(
-    image: np.ndarray,
-    *,
-    weights: str | Path = "default",
-    scale: float | None = None,
-    peak: float | None = None,
-) -> np.ndarray:
-    """Upscales an image with a network that is loaded once.
-
-    Args:
-        image: uint8, uint16 or floats, [h, w] or [h, w, c]: grey, grey with opacity, RGB, RGBA.
-        weights: as `upscaler.load_upscaler` takes them.
-        scale: factor of the result; None for the network's.
-        peak: what white is in an image of floats, such as 1.0 or 255.0; integers have their whole range.
-
-    Returns:
-        [H, W] or [H, W, c] of the same type, in the same range. Opacity is enlarged bicubically.
-
-    Raises:
-        ValueError: if it is no such image, floats come without their peak or go beyond it.
-    """
-    image = np.asarray(image)
-    if image.ndim not in (2, 3) or 0 in image.shape or (image.ndim == 3 and image.shape[2] > 4):
-        raise ValueError(f"image has shape {image.shape}, expected [h, w] or [h, w, c] of 1 to 4 channels")
-    samples = image if image.ndim == 3 else image[..., None]
-    is_float = np.issubdtype(image.dtype, np.floating)
-    if is_float:
-        samples = _to_grey_levels(samples, peak)
-    elif image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"image is {image.dtype}, expected uint8, uint16 or floats")
-    elif peak is not None:
-        raise ValueError(
-            f"peak is for floats; image is {image.dtype}, whose white is {np.iinfo(image.dtype).max}"
-        )
-    format = "TIFF" if is_float else "PNG"
-    photo = Photo(samples, Metadata(), format)
-    result = upscale_photo(photo, _loaded(weights), format=format, size=OutputSize(scale=scale)).samples
-    if peak is not None:
-        result = (np.clip(result, 0, 255) * (peak / 255)).astype(image.dtype)
-    return result if image.ndim == 3 else result[..., 0]
-
-
-def _to_grey_levels(image: np.ndarray, peak: float | None) -> np.ndarray:
-    least, most = float(image.min()), float(image.max())
-    if peak is None:
-        raise ValueError(
-            f"image is {image.dtype} from {least:.4g} to {most:.4g}: say what white is, peak=1 or peak=255"
-        )
-    if not 0 <= least <= most <= peak:
-        raise ValueError(f"image has values from {least:.4g} to {most:.4g}, expected 0 to peak, {peak:g}")
-    return (image * (255 / peak)).astype(np.float32)
-
-
-_loaded = functools.cache(load_upscaler)
 
 
 def _enlarge(

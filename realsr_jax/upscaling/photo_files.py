@@ -16,9 +16,9 @@ from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
 from realsr_jax.system.memory import available_memory
 from realsr_jax.system.processes import count_threads
 from realsr_jax.system.terminal import silent_pillow
-from realsr_jax.upscale.inference_config import InferenceConfig
-from realsr_jax.upscale.job_report import JobReport
-from realsr_jax.upscale.output_size import OutputSize
+from realsr_jax.upscaling.inference_config import InferenceConfig
+from realsr_jax.upscaling.job_report import JobReport
+from realsr_jax.upscaling.output_size import OutputSize
 
 _NAME: Final = "realsr-upscale"
 
@@ -82,7 +82,7 @@ class _Loaded(NamedTuple):
 def _load(config: InferenceConfig, size: OutputSize, tile_batch: int | None, jobs: Sequence[Job]) -> _Loaded:
     # JAX starts here, after everything that can be wrong with the command line was checked.
     start_jax()
-    from realsr_jax.upscale import photo_upscaling
+    from realsr_jax.upscaling import photo_upscaling
 
     # Those that are done already too, so that a run that goes on cuts its photos as one without a break.
     photos = (job.source for job in jobs if job.problem is None)

@@ -7,12 +7,12 @@ from typing import Any, Final
 import jax
 
 from realsr_jax.models.precision import Precision
-from realsr_jax.upscale.assembly import Layer
-from realsr_jax.upscale.feeders import Feeders
-from realsr_jax.upscale.tile_fitting import Shape
-from realsr_jax.upscale.tile_network import TileNetwork
-from realsr_jax.upscale.tile_plans import make_plan, shared_shapes, tile_shape
-from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
+from realsr_jax.upscaling.assembly import Layer
+from realsr_jax.upscaling.feeders import Feeders
+from realsr_jax.upscaling.tile_fitting import Shape
+from realsr_jax.upscaling.tile_network import TileNetwork
+from realsr_jax.upscaling.tile_plans import make_plan, shared_shapes, tile_shape
+from realsr_jax.upscaling.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
 
 _SMALLEST_TILE: Final = 64
 """Side in LR pixels below which tiles are not halved for want of memory: the network's view would suffer."""

@@ -12,10 +12,10 @@ import realsr_jax
 from realsr_jax.convert.detection import detect
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.models.edsr import EDSRConfig
-from realsr_jax.upscale import upscaler as upscaler_module
-from realsr_jax.upscale.tile_network import TileNetwork, contribute
-from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage
-from realsr_jax.upscale.upscaler import Upscaler
+from realsr_jax.upscaling import upscaler as upscaler_module
+from realsr_jax.upscaling.tile_network import TileNetwork, contribute
+from realsr_jax.upscaling.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage
+from realsr_jax.upscaling.upscaler import Upscaler
 from realsr_jax.weights import save_weights
 
 TINY = EDSRConfig(n_resblocks=2, n_feats=8, res_scale=1.0)

@@ -9,13 +9,13 @@ import pytest
 from realsr_jax import images, ops
 from realsr_jax.images import ImageError, Metadata, Photo
 from realsr_jax.models.precision import Precision
-from realsr_jax.upscale import photo_upscaling, upscaler
-from realsr_jax.upscale.canvas import round_to
-from realsr_jax.upscale.inference_config import InferenceConfig, ModelRun
-from realsr_jax.upscale.photo_upscaling import make_smoothing, smooth, upscale_photo
-from realsr_jax.upscale.tiled_network import TiledNetwork
-from realsr_jax.upscale.tilings import UniformTiles, WholeImage
-from realsr_jax.upscale.upscaler import BicubicUpscaler, ImageUpscaler, ModelEnsemble
+from realsr_jax.upscaling import photo_upscaling, upscaler
+from realsr_jax.upscaling.canvas import round_to
+from realsr_jax.upscaling.inference_config import InferenceConfig, ModelRun
+from realsr_jax.upscaling.photo_upscaling import make_smoothing, smooth, upscale_photo
+from realsr_jax.upscaling.tiled_network import TiledNetwork
+from realsr_jax.upscaling.tilings import UniformTiles, WholeImage
+from realsr_jax.upscaling.upscaler import BicubicUpscaler, ImageUpscaler, ModelEnsemble
 
 
 class Fixed(ImageUpscaler):

@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from realsr_jax.upscale.tile_fitting import Shape, best_shape, count_tiles, fit_shapes, fit_tiles
-from realsr_jax.upscale.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
+from realsr_jax.upscaling.tile_fitting import Shape, best_shape, count_tiles, fit_shapes, fit_tiles
+from realsr_jax.upscaling.tilings import FittedTiles, QuarterTiles, Tiling, UniformTiles, WholeImage
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
