@@ -32,6 +32,7 @@ from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.upscaling import job_report, photo_upscaling
 from realsr_jax.upscaling.tilings import QuarterTiles, UniformTiles
+from realsr_jax.upscaling.upscaler import BicubicUpscaler, load_upscaler
 from realsr_jax.weights import save_weights
 
 pytestmark = pytest.mark.usefixtures("working_folder")
@@ -562,7 +563,7 @@ def test_what_is_left_out_is_said(capsys):
         Path("photos", name).write_bytes(b"no photo")
     assert run("photos", "--weights=bicubic") == 0
     line = "left out: 2 .mov, 1 .raw, 1 without suffix, 1 subfolder (--recursive)\n"
-    assert capsys.readouterr().out.endswith(f"s\n{line}")
+    assert capsys.readouterr().out.endswith(f"\n{line}")
     assert run("photos", "--weights=bicubic", "--recursive") == 0
     assert capsys.readouterr().out.endswith("left out: 2 .mov, 1 .raw, 1 without suffix\n")
 
@@ -578,7 +579,7 @@ def test_many_kinds_of_files_are_told_in_one_line(capsys):
 
 
 def test_named_files_that_are_no_photos(capsys):
-    """As of cp, the status tells of them; a photo is one under any name."""
+    """As of cp, the status tells of them; a photo is one under any name, and its result has the right one."""
     save("a.png").rename("photo.dat")
     save("sub/b.png")
     Path("c.txt").write_bytes(b"no photo")
@@ -587,7 +588,7 @@ def test_named_files_that_are_no_photos(capsys):
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.endswith("left out: 1 .txt, 1 folder without photos\n")
-    assert files_in("out") == ["b.png", "photo.dat"]
+    assert files_in("out") == ["b.png", "photo.png"]
     assert run("c.txt", "-o", "out", "--weights=bicubic") == 1
     assert "c.txt: not a PNG, JPEG" in capsys.readouterr().err
 
@@ -840,6 +841,8 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i a.png -o out --weights=W,bicubic --ensemble_weights=1,0", "expected numbers above 0"),
         ("-i a.png -o out --weights=W,bicubic --ensemble_weights=inf,1", "expected numbers above 0"),
         ("-i a.png -o out --weights=W,bicubic --ensemble_weights=1,nan", "expected numbers above 0"),
+        ("-i a.png -o out --weights=W --strength=1.5", "strength is 1.5, expected a number from 0 to 1"),
+        ("-i a.png -o out --weights=W --strength=nan", "strength is nan, expected a number from 0 to 1"),
         ("-i a.png -o out --config=nowhere", "--config=nowhere: no such file, nor one of the bundled config"),
         ("-i a.png -o out --config=nowhere.py", "--config=nowhere.py: no such file"),
         ("-i a.png -o out --config=aim2020_testset", "weights/edsr: no such weights directory"),
@@ -957,6 +960,27 @@ def test_flags_reach_the_run(weights, loaded):
     assert all(run.tilings == (QuarterTiles(450, 80), QuarterTiles(300, 10)) for run in config.runs)
     assert all(run.self_ensemble for run in config.runs)
     assert (config.round_each, config.dtype, config.guided_filter, tile_batch) == (False, "bfloat16", True, 3)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])
+def test_strength_lies_between_bicubic_and_the_network(strength, weights):
+    save("a.png")
+    lr = load("a.png")
+    network = f"--weights={weights}/edsr_tiny"
+    assert run("-i", "a.png", "-o", "out.png", network, f"--strength={strength}") == 0
+    sr, bicubic = load_upscaler(weights / "edsr_tiny")(lr), BicubicUpscaler(2)(lr)
+    expected = np.clip(strength * sr + (1 - strength) * bicubic, 0, 255)
+    np.testing.assert_allclose(load("out.png"), expected, atol=0.51)
+
+
+def test_strength_of_several_networks(weights):
+    save("a.png")
+    networks = f"--weights={weights}/edsr_tiny,bicubic"
+    assert run("-i", "a.png", "-o", "out.png", networks, "--ensemble_weights=3,1", "--strength=0.5") == 0
+    upscalers = load_upscaler(weights / "edsr_tiny"), BicubicUpscaler(2)
+    network, bicubic = (np.rint(np.clip(upscaler(load("a.png")), 0, 255)) for upscaler in upscalers)
+    expected = 0.5 * (3 * network + bicubic) / 4 + 0.5 * bicubic
+    np.testing.assert_allclose(load("out.png"), expected, atol=0.51)
 
 
 def test_guided_filter_of_a_config(weights):
@@ -1201,7 +1225,7 @@ def report(monkeypatch):
 def test_time_left_does_not_count_compilation(report, capsys):
     report, jobs, clock = report
     large = images.Photo(np.broadcast_to(np.uint8(0), (4000, 6000, 3)), images.Metadata(), "PNG")
-    report.started(jobs[0], large, 2)
+    report.started(jobs[0], large, (8000, 12000))
     clock[0] += 600  # compiling
     assert "left" not in report._state()
     report.progressed(jobs[0], 0.5)
@@ -1244,7 +1268,7 @@ def test_ctrl_c_says_how_to_go_on(args, goes_on):
     arguments = [*COMMAND, "photos", "--tile_size=32", "--tile_overlap=8", "--self_ensemble", *args]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     signal.signal(signal.SIGINT, before)
-    assert b" photos/0.png -> photos_x2/0.png" in process.stdout.readline()
+    assert any(b" photos/0.png -> photos_x2/0.png" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
     on = "; the same command goes on from here" if goes_on else ""

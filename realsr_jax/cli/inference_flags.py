@@ -18,7 +18,7 @@ _SIZES: Final = ("tile_size", "tile_overlap", "chop_size", "shave_size")
 _CONFIG_DECIDES: Final = (*_SIZES, "self_ensemble", "ensemble_weights")
 """Flags that cannot stand beside --config, which says as much for each network."""
 
-_WHOLE_RUN: Final = ("round_each", "guided_filter", "guided_radius", "guided_eps", "dtype")
+_WHOLE_RUN: Final = ("round_each", "strength", "guided_filter", "guided_radius", "guided_eps", "dtype")
 """Flags of the names of fields in `InferenceConfig`."""
 
 
@@ -38,6 +38,7 @@ def define_inference_flags(table: FlagTable) -> None:
         "average several networks' results in float, not rounded to 8 bits first as published",
         True,
     )
+    table.number("strength", "0 to 1: from plain bicubic interpolation to all that the network does (1)", 1.0)
     table.switch("self_ensemble", "average over the eight flips and transposes: better, 8 times slower")
     table.choice(
         "dtype",

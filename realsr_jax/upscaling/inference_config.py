@@ -53,6 +53,7 @@ class InferenceConfig:
     Attributes:
         runs: the networks.
         round_each: with several networks, round each result to 8 bits before averaging, as published.
+        strength: share of the networks in the result, 0..1; the rest is bicubic interpolation.
         guided_filter: smooth the 8-bit result with a guided filter.
         guided_radius: half the side of its window in pixels; published: 10.
         guided_eps: its regularisation in squared grey levels; published: 10.
@@ -61,6 +62,7 @@ class InferenceConfig:
 
     runs: tuple[ModelRun, ...]
     round_each: bool = True
+    strength: float = 1.0
     guided_filter: bool = False
     guided_radius: int = 10
     guided_eps: float = 10.0
@@ -68,6 +70,7 @@ class InferenceConfig:
 
     def __post_init__(self):
         require(len(self.runs) > 0, self, "runs", "at least one network")
+        require(0 <= self.strength <= 1, self, "strength", "a number from 0 to 1")
         require(self.guided_radius >= 1, self, "guided_radius", "at least 1")
         require(self.guided_eps > 0, self, "guided_eps", "more than 0")
         check_dtype(self.dtype, self)

@@ -64,17 +64,23 @@ def load_inference(
                 tile_batch=tile_batch,
             )
         )
+    shares = [run.weight for run in config.runs]
+    round_each = config.round_each and len(upscalers) > 1
+    scale = upscalers[0].scale
+    if config.strength == 0:
+        upscalers, shares = [BicubicUpscaler(scale)], [1.0]
+    elif config.strength < 1:
+        upscalers.append(BicubicUpscaler(scale))
+        shares.append(sum(shares) * (1 / config.strength - 1))
     upscaler = upscalers[0]
     if len(upscalers) > 1:
-        shares = [run.weight for run in config.runs]
-        upscaler = ModelEnsemble(upscalers, shares, round_each=config.round_each)
+        upscaler = ModelEnsemble(upscalers, shares, round_each=round_each)
     sizes = _sizes(photos)
     if not sizes:
         return upscaler
     for each in (upscaler, interpolator(upscaler.scale)):
         each.prepare(sizes)
     if config.guided_filter:
-        scale = upscaler.scale
         smoother = _smoother(config.guided_radius, config.guided_eps)
         smoother.prepare((height * scale, width * scale) for height, width in sizes)
     return upscaler
