@@ -1,8 +1,10 @@
 """``realsr-upscale`` end to end: in this process where that will do, in its own where it matters."""
 
+import base64
 import fcntl
 import importlib.util
 import io
+import json
 import os
 import pty
 import re
@@ -981,6 +983,63 @@ def test_strength_of_several_networks(weights):
     network, bicubic = (np.rint(np.clip(upscaler(load("a.png")), 0, 255)) for upscaler in upscalers)
     expected = 0.5 * (3 * network + bicubic) / 4 + 0.5 * bicubic
     np.testing.assert_allclose(load("out.png"), expected, atol=0.51)
+
+
+def report_data(folder):
+    text = Path(folder, "index.html").read_text("utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def picture(uri):
+    data = base64.b64decode(uri.partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_report_shows_results_and_interpolation(weights, capsys):
+    for name in "ab":
+        save(f"photos/{name}.png")
+    Path("photos/c.png").write_bytes(b"broken")
+    network = f"{weights}/edsr_tiny"
+    assert run("photos", "-o", "out", f"--weights={network}", "--report=page", "--scale=1.5") == 1
+    assert capsys.readouterr().out.endswith("report: page/index.html\n")
+    data = report_data("page")
+    assert [image["name"] for image in data["images"]] == ["photos/a.png", "photos/b.png"]
+    assert data["labels"] == {"bicubic": "Bicubic", "sr": network}
+    shown = data["images"][0]["images"]
+    np.testing.assert_array_equal(picture(shown["sr"]), load("out/a.png"))
+    assert run("photos/a.png", "-o", "bicubic.png", "--weights=bicubic", "--scale=1.5") == 0
+    np.testing.assert_array_equal(picture(shown["bicubic"]), load("bicubic.png"))
+    capsys.readouterr()
+    assert run("photos/a.png", "-o", "out", f"--weights={network}", "--report=again", "--scale=1.5") == 0
+    assert capsys.readouterr().out.endswith("report: there are no new results to show\n")
+    assert not Path("again").exists()
+
+
+def test_report_shows_each_of_several_networks(weights):
+    save("a.png")
+    network = f"{weights}/edsr_tiny"
+    assert run("a.png", "-o", "one.png", f"--weights={network}") == 0
+    assert run("a.png", "-o", "out.jpg", f"--weights={network},bicubic", "--report=page") == 0
+    data = report_data("page")
+    assert data["labels"] == {
+        "bicubic": "Bicubic",
+        "network0": network,
+        "network1": "bicubic",
+        "sr": "Mean of all",
+    }
+    shown = data["images"][0]["images"]
+    assert list(shown) == ["bicubic", "network0", "network1", "sr"]
+    np.testing.assert_array_equal(picture(shown["network0"]), load("one.png"))
+
+
+def test_report_shows_the_part_of_large_photos_where_they_differ_most():
+    photo = np.full((700, 600, 3), 90, np.uint8)
+    photo[600:640, 500:560] = golden.photo(40, 60)
+    save("a.png", photo)
+    assert run("a.png", "-o", "out.png", "--weights=bicubic", "--guided_filter", "--report=page") == 0
+    (image,) = report_data("page")["images"]
+    assert (image["width"], image["height"]) == (1024, 1024)
+    assert picture(image["images"]["sr"]).std() > 5  # where it is flat, it would be 0
 
 
 def test_guided_filter_of_a_config(weights):

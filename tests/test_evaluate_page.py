@@ -12,7 +12,7 @@ import pytest
 
 from realsr_jax.evaluate import protocols as evaluation
 from realsr_jax.evaluate.protocols import Evaluation, ImageResult, Protocol
-from realsr_jax.evaluate.report_page import encode_pictures, worst_region, write_report
+from realsr_jax.evaluate.report_page import encode_pictures, worst_region, write_comparison, write_report
 from realsr_jax.images import ImageError
 from realsr_jax.system.files import write_atomically
 
@@ -229,6 +229,31 @@ def test_zooms_start_at_the_worst_region(open_page):
         expect_zooms(page, index, *loop_worst_region(shown["sr"], shown["hr"], 64, BORDER))
         assert "(worst)" in page.evaluate("document.getElementById('position').textContent")
         assert style(page, "#zooms canvas", "imageRendering") == "pixelated"
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_comparison_without_true_images(open_page, tmp_path, width):
+    pictures = {kind: PICTURES[0][kind] for kind in ("bicubic", "sr")} | {"network0": PICTURES[0]["hr"]}
+    labels = {"bicubic": "Bicubic", "network0": "runs/<a>", "sr": "Mean of all"}
+    images = [(name, encode_pictures(pictures, reference="bicubic")) for name in ("a.jpg", "b.jpg")]
+    page = open_page(write_comparison(tmp_path / "page", "runs/<a>", labels, images), width=width)
+    headings = "[...document.querySelectorAll('thead th')].map((cell) => cell.textContent)"
+    assert page.evaluate(headings) == ["Image"]
+    assert page.evaluate("document.getElementById('figures').hidden")
+    assert page.evaluate("document.getElementById('scores-heading').textContent") == "Photos"
+    names = "[...document.querySelectorAll('#zooms figcaption')].map((each) => each.textContent)"
+    assert page.evaluate(names) == list(labels.values())
+    assert page.evaluate("[$('left').value, $('right').value]") == ["bicubic", "sr"]
+    meaning = "The most different region is where Mean of all is farthest from bicubic interpolation."
+    assert meaning in page.evaluate("$('hint').textContent")
+    assert "(most different)" in page.evaluate("$('position').textContent")
+    assert page.evaluate("$('worst').textContent") == "Back to the most different region"
+    top, left, size = loop_worst_region(pictures["sr"], pictures["bicubic"], 64, 0)
+    for kind, shown in zooms(page).items():
+        np.testing.assert_array_equal(shown, pictures[kind][top : top + size, left : left + size])
+    page.click("#next")
+    assert page.evaluate("document.getElementById('name').textContent") == "b.jpg"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_region_is_marked_where_it_is(open_page):

@@ -14,15 +14,20 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from absl import flags
 
 from realsr_jax.cli import command
 from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags
 from realsr_jax.system.errors import UsageError
-from realsr_jax.system.jax_startup import profiled
+from realsr_jax.system.jax_startup import profiled, start_jax
+from realsr_jax.system.terminal import say
 from realsr_jax.upscaling.output_size import OutputSize, parse_box
+
+if TYPE_CHECKING:
+    from realsr_jax.evaluate.comparison import Comparison
+    from realsr_jax.upscaling.inference_config import InferenceConfig
 
 _FORMATS: Final = ("avif", "bmp", "heic", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 
@@ -59,6 +64,12 @@ def _define_flags(table: command.FlagTable) -> None:
     table.text(
         "background", "COLOUR", "lay transparent photos on white, '#102030' or the like, as JPEG demands"
     )
+    table.text(
+        "report",
+        "DIR",
+        "index.html to judge the results by eye: before/after slider and zoom, bicubic interpolation and, of "
+        "several networks, each beside the result; of large photos, where these differ most",
+    )
     table.text("profile", "DIR", "write a profile of the run, for TensorBoard or xprof, into a folder")
     define_inference_flags(table)
 
@@ -93,15 +104,29 @@ def _main(values: flags.FlagValues) -> int:
         suffix=values.suffix,
         overwrite=values.overwrite,
     )
+    report = command.output_folder(values, "report")
+    comparison = None if report is None else _make_comparison(config, size, values.tile_batch)
     with profiled(command.output_folder(values, "profile")):
-        return run_jobs(
+        status = run_jobs(
             plan,
             config,
             size=size,
             tile_batch=values.tile_batch,
             quality=values.quality,
             background=background,
+            on_result=None if comparison is None else comparison.add,
         )
+    if report is not None and comparison is not None:
+        place = comparison.write(report)
+        say(f"report: {place or 'there are no new results to show'}")
+    return status
+
+
+def _make_comparison(config: "InferenceConfig", size: OutputSize, tile_batch: int | None) -> "Comparison":
+    start_jax()
+    from realsr_jax.evaluate.comparison import Comparison
+
+    return Comparison(config, size, tile_batch=tile_batch)
 
 
 def _read_colour(values: flags.FlagValues) -> tuple[int, int, int] | None:

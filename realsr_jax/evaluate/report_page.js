@@ -1,5 +1,5 @@
 const report = JSON.parse($("data").textContent);
-const LABELS = { bicubic: "Bicubic", sr: "SR", hr: "HR" };
+const LABELS = report.labels; // of the pictures, in order
 const MEANS = { mean: "Mean", bicubic: "Bicubic", gain: "Gain" };
 const STEP = 8;
 
@@ -25,6 +25,7 @@ function showSummary() {
   $("subject").textContent = report.subject;
   $("rules").textContent = report.rules;
   const column = report.columns.find(({ field }) => field === report.headline);
+  if (column === undefined) return; // pictures alone
   for (const [name, label] of [["mean", `Mean ${column.heading}`], ["gain", "Gain over bicubic"]]) {
     if (name in report.means) {
       const figure = format(report.means[name][column.field], column, name === "gain");
@@ -42,6 +43,8 @@ function cellsOf(scores, isGain) {
 }
 
 function showTable() {
+  if (report.columns.length === 0) $("scores-heading").textContent = "Photos";
+  $("figures").hidden = report.columns.length === 0;
   const fields = [{ field: "name", heading: "Image" }, ...report.columns];
   const headings = fields.map(({ field, heading }) => {
     const button = make("button", { type: "button", textContent: heading });
@@ -104,7 +107,7 @@ async function choose(index, isFromTable = false) {
   showNeighbours();
   $("name").textContent = image.name;
   $("figures").tBodies[0].replaceChildren(
-    ...[["SR", image.scores], ["Bicubic", image.bicubic]]
+    ...[[LABELS.sr, image.scores], ["Bicubic", image.bicubic]]
       .filter(([, scores]) => scores)
       .map(([label, scores]) => make("tr", {}, make("th", { scope: "row", textContent: label }), ...cellsOf(scores))),
   );
@@ -153,7 +156,7 @@ function moveRegion(x, y) {
   style.height = `${(100 * region.size) / height}%`;
   const isWorst = isAtWorst();
   const size = `${region.size} × ${region.size}`;
-  $("position").textContent = `${size} at x ${region.x}, y ${region.y}${isWorst ? " (worst)" : ""}`;
+  $("position").textContent = `${size} at x ${region.x}, y ${region.y}${isWorst ? ` (${report.region.name})` : ""}`;
   $("worst").disabled = isWorst;
   drawZooms();
 }
@@ -230,6 +233,8 @@ function start() {
     const canvas = make("canvas", { id: `zoom-${kind}`, role: "img", ariaLabel: `Zoom, ${LABELS[kind]}` });
     $("zooms").append(make("figure", {}, canvas, make("figcaption", { textContent: LABELS[kind] })));
   }
+  $("worst").textContent = `Back to the ${report.region.name} region`;
+  $("worst-region").textContent = `The ${report.region.name} region is where ${report.region.meaning}.`;
   $("left").value = kinds.includes("bicubic") ? "bicubic" : "sr";
   $("right").value = kinds.includes("bicubic") ? "sr" : "hr";
   listen();

@@ -1,7 +1,7 @@
-"""An evaluation as one self-contained HTML page: figures, before/after slider, zoom on the greatest error."""
+"""Results as one self-contained HTML page: figures, before/after slider, zoom on the greatest error."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,19 +17,22 @@ _QUALITY: Final = 90
 _MAX_WEBP_SIDE: Final = 16383
 
 
-def encode_pictures(pictures: Mapping[str, np.ndarray], *, border: int) -> dict[str, Any]:
+def encode_pictures(
+    pictures: Mapping[str, np.ndarray], *, border: int = 0, reference: str = "hr"
+) -> dict[str, Any]:
     """Encodes what the page shows of one image.
 
     Args:
         pictures: uint8 [h, w, 3], all of one size: "sr", the restored image, "hr", the true one, and maybe
-            "bicubic", the small image enlarged by plain interpolation.
+            "bicubic", the small image enlarged by plain interpolation, and others.
         border: rows and columns that scores leave out on each side, and so does the search for errors.
+        reference: from which picture the worst region of "sr" is farthest.
 
     Raises:
         ImageError: if they are too large for a web page, which then shows the figures alone.
     """
-    height, width = pictures["hr"].shape[:2]
-    top, left, size = worst_region(pictures["sr"], pictures["hr"], border=border)
+    height, width = pictures["sr"].shape[:2]
+    top, left, size = worst_region(pictures["sr"], pictures[reference], border=border)
     crops = {key: image[top : top + size, left : left + size] for key, image in pictures.items()}
     is_lossless = height * width <= _LOSSLESS_PIXELS
     if is_lossless:  # crops would show no more
@@ -58,7 +61,42 @@ def write_report(folder: Path, evaluation: Evaluation) -> Path:
         "columns": [dataclasses.asdict(column) for column in columns(evaluation.protocol)],
         "headline": evaluation.protocol.headline,
         "images": [result.as_json() | result.pictures for result in evaluation.results],
+        "labels": {"bicubic": "Bicubic", "sr": "SR", "hr": "HR"},
+        "region": {"name": "worst", "meaning": "the squared error between SR and HR is greatest"},
     }
+    return _write(folder, document)
+
+
+def write_comparison(
+    folder: Path, subject: str, labels: Mapping[str, str], images: Sequence[tuple[str, dict[str, Any]]]
+) -> Path:
+    """Writes ``index.html`` about images without a true one, for judging by eye; returns its path.
+
+    Args:
+        folder: made if need be.
+        subject: what made the pictures, for people.
+        labels: of pictures by kind, in the order in which they stand beside each other.
+        images: a name and what `encode_pictures` returns, for each image.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    document = {
+        "subject": subject,
+        "rules": f"{len(images)} photo{'' if len(images) == 1 else 's'}, no true ones: judge by eye",
+        "means": {},
+        "columns": [],
+        "images": [{"name": name, "scores": {}} | pictures for name, pictures in images],
+        "labels": dict(labels),
+        "region": {
+            "name": "most different",
+            "meaning": f"{labels['sr']} is farthest from bicubic interpolation",
+        },
+    }
+    return _write(folder, document)
+
+
+def _write(folder: Path, document: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
     write_atomically(

@@ -15,7 +15,7 @@ from realsr_jax.system.files import check_output_folder
 from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
 from realsr_jax.system.memory import available_memory
 from realsr_jax.system.processes import count_threads
-from realsr_jax.system.terminal import silent_pillow
+from realsr_jax.system.terminal import complain, silent_pillow
 from realsr_jax.upscaling.inference_config import InferenceConfig
 from realsr_jax.upscaling.job_report import JobReport
 from realsr_jax.upscaling.output_size import OutputSize
@@ -24,6 +24,8 @@ _NAME: Final = "realsr-upscale"
 
 _COPIES: Final = 3
 """Result, transparency and encoder: how often a result is in memory."""
+
+OnResult = Callable[[str, Photo, Photo], None]
 
 
 def run_jobs(
@@ -34,6 +36,7 @@ def run_jobs(
     tile_batch: int | None,
     quality: int,
     background: tuple[int, int, int] | None = None,
+    on_result: OnResult | None = None,
 ) -> int:
     """Upscales photos; a bad one is reported in one line and the others go on.
 
@@ -44,6 +47,8 @@ def run_jobs(
         tile_batch: tiles that a device runs at once.
         quality: of formats that lose some.
         background: an RGB colour of 0..255 that transparent photos are laid on; None to keep transparency.
+        on_result: called, in several threads, with each photo's name, the photo and its result once that is
+            written; what it raises is told and changes nothing.
 
     Returns:
         0 if all photos were upscaled, else 1.
@@ -62,7 +67,7 @@ def run_jobs(
                 report.failed(job, job.problem)
         if todo:
             load = functools.partial(_load, config, size, tile_batch, plan.jobs)
-            _work_off(todo, report, load, quality=quality, background=background)
+            _work_off(todo, report, load, quality=quality, background=background, on_result=on_result)
     report.say_summary()
     return report.exit_status
 
@@ -101,6 +106,7 @@ def _work_off(
     *,
     quality: int,
     background: tuple[int, int, int] | None,
+    on_result: OnResult | None,
 ) -> None:
     loaded: Future[_Loaded] = Future()
     memory = _MemoryShare(available_memory() // 3)
@@ -120,8 +126,14 @@ def _work_off(
             with memory.taken(int(photo.samples.nbytes * max(enlarged, 1) * _COPIES)):
                 progress(0.0)
                 result = upscale(photo, format=job.format, progress=progress)
-                del photo
+                if on_result is None:
+                    photo = None
                 images.write_photo(result, job.target, quality=quality)
+                if photo is not None and on_result is not None:
+                    try:
+                        on_result(str(job.source), photo, result)
+                    except Exception as error:
+                        complain(_NAME, f"{job.source}: not in the report: {explain_failure(error)}")
         except Exception as error:  # XLA's errors among them
             return explain_failure(error)
         return None

@@ -68,7 +68,7 @@ def load_inference(
     round_each = config.round_each and len(upscalers) > 1
     scale = upscalers[0].scale
     if config.strength == 0:
-        upscalers, shares = [BicubicUpscaler(scale)], [1.0]
+        upscalers[:], shares = [BicubicUpscaler(scale)], [1.0]
     elif config.strength < 1:
         upscalers.append(BicubicUpscaler(scale))
         shares.append(sum(shares) * (1 / config.strength - 1))
