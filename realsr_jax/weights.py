@@ -23,7 +23,8 @@ FORMAT_VERSION: Final = 2
 DESCRIPTION_FILE: Final = "model.json"
 PARAMS_FILE: Final = "params.safetensors"
 
-BUNDLED: Final[dict[str, Path]] = {"default": Path(__file__).resolve().parent / "bundled" / "default"}
+_FOLDER: Final = Path(__file__).resolve().parent / "bundled"
+BUNDLED: Final[dict[str, Path]] = {name: _FOLDER / name for name in ("default", "clean")}
 """Weights that are part of the package, by the names that stand for them wherever weights are asked for."""
 
 _NETWORK: Final = "network"
@@ -175,7 +176,7 @@ def _what_else(path: Path) -> str:
     if len(path.parts) > 1:
         return missing
     hint = did_you_mean(str(path), [*BUNDLED, "bicubic"])
-    return f"{missing} ({hint}built in: 'default' and, to upscale or evaluate, 'bicubic')"
+    return f"{missing} ({hint}built in: 'default', 'clean' and, to upscale or evaluate, 'bicubic')"
 
 
 def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
@@ -213,6 +214,19 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
     if not description.sha256 or metadata.get(_NETWORK) != json.dumps(network):
         _check_arrays(file, arrays, config)
     return config, unflatten_dict(arrays, sep="/")
+
+
+def load_mixed(denoise: float) -> tuple[ModelConfig, Any]:
+    """Returns the bundled network between "clean", which keeps noise, at 0 and "default" at 1.
+
+    "default" was trained from "clean" on, so that a mean of their parameters is a network between them
+    (Wang et al. 2019, Deep Network Interpolation).
+    """
+    from jax.tree_util import tree_map
+
+    config, clean = load_weights("clean")
+    _, default = load_weights("default")
+    return config, tree_map(lambda a, b: a + np.float32(denoise) * (b - a), clean, default)
 
 
 def _remedy(provenance: dict[str, str]) -> str:

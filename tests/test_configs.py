@@ -10,7 +10,7 @@ import pytest
 
 from realsr_jax.cli import train as command
 from realsr_jax.cli.config_files import load_config
-from realsr_jax.data.sources import Aim, Div2k, HrFolder, PairFolder
+from realsr_jax.data.sources import Aim, Degraded, Div2k, HrFolder, Mixed, PairFolder
 from realsr_jax.losses import L1, SSIM, Weighted
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
@@ -174,7 +174,9 @@ def test_a_file_is_short_and_says_what_its_run_needs(name):
         assert re.search(rf"^{heading}: \S", text, re.M), heading
 
 
-@pytest.mark.parametrize("name", [*sorted(PUBLISHED), "trial_l1", "trial_ssim", "real_pairs_x2"])
+@pytest.mark.parametrize(
+    "name", [*sorted(PUBLISHED), "trial_l1", "trial_ssim", "real_pairs_x2", "clean_x2", "default_x2"]
+)
 def test_the_stated_cost_is_that_of_the_run(name):
     config = load_config(name)
     side = config.patch_size
@@ -185,14 +187,23 @@ def test_the_stated_cost_is_that_of_the_run(name):
 @pytest.mark.parametrize("name", TRAINING)
 def test_training_and_validation_share_no_images(name):
     config = load_config(name)
-    for source in config.train:
+    sources = [part.source for source in config.train if isinstance(source, Mixed) for part in source.parts]
+    for source in sources or config.train:
         match source, config.valid:
             case Div2k(), Div2k():
                 assert source.last < config.valid.first
             case Aim(), Aim():
                 assert (source.split, config.valid.split) == ("train", "valid")
-            case HrFolder(), HrFolder():
-                assert (Path(source.hr).name, Path(config.valid.hr).name) == ("*[0-79].jpg", "*8.jpg")
+            case (HrFolder(), HrFolder()) | (Degraded(), Degraded()):
+                assert (source.hr, config.valid.hr) in [
+                    (f"{folder}/{train}", f"{folder}/{valid}")
+                    for folder, train, valid in (
+                        ("data/bsds500/train", "*[0-79].jpg", "*8.jpg"),
+                        ("data/clean", "*[0-8a-z].webp", "*9.webp"),
+                    )
+                ]
+            case PairFolder(), Degraded():
+                assert Path(source.hr).parents[1] not in Path(config.valid.hr).parents
             case PairFolder(), PairFolder():
                 names = [[Path(place).name for place in (s.lr, s.hr)] for s in (source, config.valid)]
                 assert names == [["*[1-9]L.PNG", "*[1-9]H.PNG"], ["*0L.PNG", "*0H.PNG"]]

@@ -71,7 +71,7 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
         r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
     )
     monkeypatch.chdir(tmp_path)
-    photo = Image.open(ROOT / "tests" / "data" / "readme" / "cat.png").crop((0, 0, 40, 30))
+    photo = Image.open(ROOT / "tests" / "data" / "readme" / "church.png").crop((0, 0, 40, 30))
     photo.save("photo.jpg")
     exec(compile(examples[0], "README.md", "exec"), {})
     with Image.open("photo_x2.png") as result:

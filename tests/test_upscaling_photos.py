@@ -1,5 +1,7 @@
 """Photos through networks: the model ensemble, operations in tiles, transparency, grey and 16 bits."""
 
+import itertools
+
 import golden
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from realsr_jax.upscaling.photo_upscaling import make_smoothing, smooth, upscale
 from realsr_jax.upscaling.tiled_network import TiledNetwork
 from realsr_jax.upscaling.tilings import UniformTiles, WholeImage
 from realsr_jax.upscaling.upscaler import BicubicUpscaler, ImageUpscaler, ModelEnsemble
+from realsr_jax.weights import load_mixed
 
 
 class Fixed(ImageUpscaler):
@@ -295,3 +298,29 @@ def test_broken_results_are_refused():
     photo = make_photo(golden.photo(2, 2))
     with pytest.raises(images.ImageError, match="not finite"):
         upscale_photo(photo, Fixed(np.full((2, 2, 3), np.nan)), format="PNG")
+
+
+# The bundled networks
+
+
+def test_denoise_removes_more_and_more():
+    """What is left of noise on a soft gradient falls as `denoise` rises."""
+    y, x = np.mgrid[:96, :96]
+    soft = np.stack([60 + y, 90 + x, 200 - y], axis=2).astype(np.float64)
+    noisy = soft + np.random.default_rng(0).normal(0, 6, soft.shape)
+    lr = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
+    truth = BicubicUpscaler(2)(soft.astype(np.float32))
+    network = upscaler.load_upscaler("default")
+    left = []
+    for denoise in (0.0, 0.25, 0.5, 0.75, 1.0):
+        network.set_params(load_mixed(denoise)[1])
+        left.append(float(np.std((network(lr) - truth)[16:-16, 16:-16])))
+    print("noise that is left, grey levels:", [f"{each:.2f}" for each in left])
+    assert all(more > less for more, less in itertools.pairwise(left))
+    assert left[-1] < 0.5 * left[0]
+
+
+def test_denoise_of_a_run_leads_to_the_network_for_clean_images():
+    lr = golden.photo(20, 24)
+    network = photo_upscaling.load_inference(InferenceConfig((ModelRun("default"),), denoise=0.0))
+    np.testing.assert_allclose(network(lr), upscaler.load_upscaler("clean")(lr), atol=1e-3)

@@ -276,7 +276,7 @@ def test_missing_description(weights):
         assert "holds no model.json; make one with realsr-convert" in refusal(load, weights)
         assert refusal(load, weights / "nowhere").endswith("directory; make one with realsr-convert")
         assert refusal(load, Path("defualt")).endswith(
-            "(did you mean default? built in: 'default' and, to upscale or evaluate, 'bicubic')"
+            "(did you mean default? built in: 'default', 'clean' and, to upscale or evaluate, 'bicubic')"
         )
         file = weights / "params.safetensors"
         assert refusal(load, file / "below").endswith("directory; make one with realsr-convert")
@@ -489,11 +489,17 @@ def test_a_training_run_stands_for_its_best_weights_or_else_the_latest(tmp_path)
     assert load_weights(tmp_path / "run" / "latest")[0] == latest
 
 
-def test_the_bundled_network_is_small_and_found_by_name():
-    config, params = load_weights("default")
-    assert config.scale == read_description("default").scale == 2
-    assert jax.tree.structure(params) == jax.tree.structure(make_params(config))
-    assert sum(file.stat().st_size for file in BUNDLED["default"].rglob("*") if file.is_file()) < 6 * 2**20
+def test_the_bundled_networks_are_small_alike_and_found_by_name():
+    for name in ("default", "clean"):
+        config, params = load_weights(name)
+        assert config.scale == read_description(name).scale == 2
+        assert config == load_weights("default")[0]  # or their parameters could not be mixed
+        assert jax.tree.structure(params) == jax.tree.structure(make_params(config))
+        assert {"licence", "training_data", "command", "scores", "limits"} <= read_description(
+            name
+        ).provenance.keys()
+    files = [file for folder in BUNDLED.values() for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 8 * 2**20
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from realsr_jax.cli.command import FlagTable, read_paths
 from realsr_jax.cli.config_files import load_config
 from realsr_jax.models.precision import DTYPES
 from realsr_jax.system.errors import UsageError
-from realsr_jax.upscaling.inference_config import InferenceConfig, ModelRun
+from realsr_jax.upscaling.inference_config import DEFAULT, InferenceConfig, ModelRun
 from realsr_jax.upscaling.tilings import Tiling, make_tilings
 
 _SIZES: Final = ("tile_size", "tile_overlap", "chop_size", "shave_size")
@@ -18,7 +18,15 @@ _SIZES: Final = ("tile_size", "tile_overlap", "chop_size", "shave_size")
 _CONFIG_DECIDES: Final = (*_SIZES, "self_ensemble", "ensemble_weights")
 """Flags that cannot stand beside --config, which says as much for each network."""
 
-_WHOLE_RUN: Final = ("round_each", "strength", "guided_filter", "guided_radius", "guided_eps", "dtype")
+_WHOLE_RUN: Final = (
+    "round_each",
+    "denoise",
+    "strength",
+    "guided_filter",
+    "guided_radius",
+    "guided_eps",
+    "dtype",
+)
 """Flags of the names of fields in `InferenceConfig`."""
 
 
@@ -28,9 +36,10 @@ def define_inference_flags(table: FlagTable) -> None:
     table.texts(
         "weights",
         "DIRS",
-        "'default', the network that comes with the package; or a weights directory made by realsr-convert, "
-        "or the directory of a training run; several, comma-separated, are averaged; 'bicubic' is plain "
-        "interpolation by 2, as a baseline ('bicubic_x4' by 4)",
+        "'default', for photos as they are found, or 'clean', for faithful images such as scans and renders, "
+        "which come with the package; a weights directory made by realsr-convert; or the directory of a "
+        "training run; several, comma-separated, are averaged; 'bicubic' is plain interpolation by 2, as a "
+        "baseline ('bicubic_x4' by 4)",
     )
     table.texts("ensemble_weights", "W", "how much each of several networks counts, such as 2,1,1 (equal)")
     table.switch(
@@ -38,6 +47,7 @@ def define_inference_flags(table: FlagTable) -> None:
         "average several networks' results in float, not rounded to 8 bits first as published",
         True,
     )
+    table.number("denoise", "0 to 1: how far the default network removes noise and compression (1)", 1.0)
     table.number("strength", "0 to 1: from plain bicubic interpolation to all that the network does (1)", 1.0)
     table.switch("self_ensemble", "average over the eight flips and transposes: better, 8 times slower")
     table.choice(
@@ -97,6 +107,8 @@ def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
             problems.append(str(error))
     if problems:
         raise UsageError("; ".join(problems))
+    if config.denoise < 1 and DEFAULT not in scales:
+        raise UsageError(f"--denoise is of the network {DEFAULT!r} and not of {', '.join(scales)}")
     if len(set(scales.values())) > 1:
         differing = ", ".join(f"{weights} by {scale}" for weights, scale in scales.items())
         raise UsageError(f"networks of different scales cannot be averaged: {differing}")
@@ -104,7 +116,7 @@ def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
 
 
 def _runs(values: flags.FlagValues) -> tuple[ModelRun, ...]:
-    directories = read_paths(values, "weights") or ["default"]
+    directories = read_paths(values, "weights") or [DEFAULT]
     for directory in directories:
         if directories.count(directory) > 1:
             raise UsageError(

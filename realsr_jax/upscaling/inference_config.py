@@ -2,10 +2,14 @@
 
 import dataclasses
 import re
+from typing import Final
 
 from realsr_jax.models.precision import check_dtype
 from realsr_jax.system.errors import require
 from realsr_jax.upscaling.tilings import FittedTiles, Tiling
+
+DEFAULT: Final = "default"
+"""The name of the network that upscales where none is named."""
 
 
 def bicubic_scale(weights: str) -> int | None:
@@ -53,6 +57,8 @@ class InferenceConfig:
     Attributes:
         runs: the networks.
         round_each: with several networks, round each result to 8 bits before averaging, as published.
+        denoise: how far the bundled network "default" removes noise, from 0, as "clean", to 1; of no meaning
+            to others.
         strength: share of the networks in the result, 0..1; the rest is bicubic interpolation.
         guided_filter: smooth the 8-bit result with a guided filter.
         guided_radius: half the side of its window in pixels; published: 10.
@@ -62,6 +68,7 @@ class InferenceConfig:
 
     runs: tuple[ModelRun, ...]
     round_each: bool = True
+    denoise: float = 1.0
     strength: float = 1.0
     guided_filter: bool = False
     guided_radius: int = 10
@@ -70,6 +77,7 @@ class InferenceConfig:
 
     def __post_init__(self):
         require(len(self.runs) > 0, self, "runs", "at least one network")
+        require(0 <= self.denoise <= 1, self, "denoise", "a number from 0 to 1")
         require(0 <= self.strength <= 1, self, "strength", "a number from 0 to 1")
         require(self.guided_radius >= 1, self, "guided_radius", "at least 1")
         require(self.guided_eps > 0, self, "guided_eps", "more than 0")

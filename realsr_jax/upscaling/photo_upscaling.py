@@ -17,12 +17,12 @@ from realsr_jax.images.resizing import reduce_image
 from realsr_jax.models.precision import Precision
 from realsr_jax.system.terminal import silent_pillow
 from realsr_jax.upscaling.assembly import OnProgress
-from realsr_jax.upscaling.inference_config import InferenceConfig, bicubic_scale
+from realsr_jax.upscaling.inference_config import DEFAULT, InferenceConfig, bicubic_scale
 from realsr_jax.upscaling.output_size import OutputSize, count_passes
 from realsr_jax.upscaling.tiled_network import TiledNetwork
 from realsr_jax.upscaling.tilings import UniformTiles
 from realsr_jax.upscaling.upscaler import BicubicUpscaler, ImageUpscaler, ModelEnsemble, Upscaler
-from realsr_jax.weights import load_weights
+from realsr_jax.weights import load_mixed, load_weights
 
 OWN_FACTOR: Final = OutputSize()
 """Results as large as the network makes them."""
@@ -55,9 +55,10 @@ def load_inference(
         if bicubic is not None:
             upscalers.append(BicubicUpscaler(bicubic))
             continue
+        is_mixed = run.weights == DEFAULT and config.denoise < 1
         upscalers.append(
             Upscaler(
-                *load_weights(run.weights),
+                *(load_mixed(config.denoise) if is_mixed else load_weights(run.weights)),
                 tilings=run.tilings,
                 self_ensemble=run.self_ensemble,
                 dtype=config.dtype,
