@@ -574,11 +574,13 @@ def test_shows_the_best_weights_of_a_run(command):
     assert (shown["n_feats"], shown["epoch"]) == ("3", "best")
 
 
-def test_shows_the_bundled_network(command):
-    shown = facts(command, "default")
+@pytest.mark.parametrize(("name", "data"), [("default", "City100"), ("clean", "CLIC 2025")])
+def test_shows_the_bundled_networks(command, name, data):
+    shown = facts(command, name)
     assert shown["network"] == "EDSR (edsr)"
-    assert "BSDS500" in shown["training_data"]
-    assert shown.keys() >= {"licence", "command", "scores", "date"}
+    assert data in shown["training_data"]
+    assert shown["licence"] == "Apache-2.0"
+    assert shown.keys() >= {"command", "scores", "limits", "date"}
 
 
 @pytest.mark.parametrize("write", [write_torch, write_safetensors])

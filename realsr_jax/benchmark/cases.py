@@ -139,7 +139,7 @@ def make_cases(
     """Returns the cases of a run, matrix products first, then those of bundled networks.
 
     Args:
-        networks: names in `weights.BUNDLED` and `models.NETWORKS`.
+        networks: names in `weights.BUNDLED` or `models.NETWORKS`.
         tasks: of `TASKS`.
         dtypes: of "float32" and "bfloat16".
         on_gpu: sizes for a GPU instead of for CPUs.

@@ -43,7 +43,7 @@ from realsr_jax.system.files import write_atomically
 from realsr_jax.system.jax_startup import start_jax
 from realsr_jax.system.processes import count_cores
 from realsr_jax.system.terminal import complain, say
-from realsr_jax.weights import BUNDLED
+from realsr_jax.upscaling.inference_config import DEFAULT
 
 _HEADER: Final = """\
 | case | side | seconds | MP/s | TFLOP/s | of peak | memory, GiB | compilation, s | ratio | difference |
@@ -54,7 +54,7 @@ _NO_PEER: Final = "tests/scripts/torch_peer.py in a clone of the repository is o
 
 def _define_flags(table: command.FlagTable) -> None:
     table.section("What runs")
-    networks = [*BUNDLED, *NETWORKS]
+    networks = [DEFAULT, *NETWORKS]
     table.texts("networks", "NAMES", f"{', '.join(networks)}; by default all", networks)
     tasks = (
         "tile; photo (default settings) and folder (realsr-upscale as a process) of bundled networks; "
@@ -79,7 +79,7 @@ def _define_flags(table: command.FlagTable) -> None:
 
 def _main(values: flags.FlagValues) -> int:
     json_path = command.output_file(values, "json")
-    networks = _some_of(values, "networks", [*BUNDLED, *NETWORKS])
+    networks = _some_of(values, "networks", [DEFAULT, *NETWORKS])
     tasks = _some_of(values, "tasks", TASKS)
     sides = _find_sides(values.peer, values.sides)
     photo = read_photo(os.path.expanduser(values.photo)).rgb_8_bit() if values.photo else synthetic_photo()
@@ -95,7 +95,7 @@ def _main(values: flags.FlagValues) -> int:
     cases = make_cases(networks=networks, tasks=tasks, dtypes=dtypes, on_gpu=on_gpu, is_full=values.full)
     if all(case.task == "product" for case in cases):
         asked = f"--networks={','.join(networks)} --tasks={','.join(tasks)}"
-        raise UsageError(f"{asked}: nothing to run; photo and folder want {', '.join(BUNDLED)}")
+        raise UsageError(f"{asked}: nothing to run; photo and folder want {DEFAULT}")
     machine = _describe_machine({"gpu": device.device_kind} if on_gpu else {})
     say(f"{', '.join(machine.values())}; medians of {values.repeats} after a first run")
     document: dict[str, Any] = {"machine": machine, "repeats": values.repeats, "cases": []}

@@ -3,8 +3,8 @@
 python tests/scripts/readme_pictures.py --output=tests/data/readme/before_after.png
 
 Scene 003 of City100 (Chen et al. 2019, ngchc/CameraSR, MIT), on which no network was trained: a crop of the
-photo through the longer lens, and the same of the one through the shorter, reduced by 2, its colours fitted to
-the other's by a gain and an offset for each channel.
+photo through the longer lens, and the same of the one through the shorter, reduced by 2, its colours fitted
+to the other's by a gain and an offset for each channel.
 """
 
 import argparse
