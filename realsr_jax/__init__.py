@@ -1,6 +1,6 @@
 """Real-photo super-resolution in JAX: the public interface.
 
-`upscale` enlarges an image with the bundled network; `load_upscaler` makes a callable of any network, with
+`upscale` enlarges an image with the default network; `load_upscaler` makes a callable of any network, with
 tilings and ensembles of choice; `losses`, `metrics` and `ops` hold the functions behind training, evaluation
 and inference. They are imported on first use, so that the command line starts quickly.
 """
