@@ -25,6 +25,9 @@ _NAME: Final = "realsr-upscale"
 _COPIES: Final = 3
 """Result, transparency and encoder: how often a result is in memory."""
 
+_SHOWN_COPIES: Final = 2
+"""What is beside the result on a page: another picture as large, and its 8 bits."""
+
 OnResult = Callable[[str, Photo, Photo], None]
 
 
@@ -110,6 +113,7 @@ def _work_off(
 ) -> None:
     loaded: Future[_Loaded] = Future()
     memory = _MemoryShare(available_memory() // 3)
+    copies = _COPIES + (0 if on_result is None else _SHOWN_COPIES)
 
     def run(job: Job) -> str | None:
         """Returns what went wrong, in words: an error would keep the photo in memory."""
@@ -123,7 +127,7 @@ def _work_off(
             report.started(job, photo, size)
             progress = functools.partial(report.progressed, job)
             enlarged = size[0] * size[1] / (height * width)
-            with memory.taken(int(photo.samples.nbytes * max(enlarged, 1) * _COPIES)):
+            with memory.taken(int(photo.samples.nbytes * max(enlarged, 1) * copies)):
                 progress(0.0)
                 result = upscale(photo, format=job.format, progress=progress)
                 if on_result is None:
