@@ -1330,6 +1330,7 @@ def test_ctrl_c_says_how_to_go_on(args, goes_on):
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     signal.signal(signal.SIGINT, before)
     assert any(b" photos/0.png -> photos_x2/0.png" in line for line in process.stdout)
+    time.sleep(1)  # the next photo is waited for
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
     on = "; the same command goes on from here" if goes_on else ""
