@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -149,9 +149,6 @@ def _work_off(
         with ended_by_interrupt(_NAME, report.interruption):
             loaded.set_result(load())
         for job, future in zip(jobs, written, strict=True):
-            # In steps: an interrupt that comes just before a wait begins is noticed only after it.
-            while not wait([future], timeout=1).done:
-                pass
             reason = future.result()
             if reason is None:
                 report.succeeded(job)
