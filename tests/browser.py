@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -29,6 +30,13 @@ KEYS = {
     **{"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "Enter": 13, "Tab": 9},
     **{" ": 32, "b": 66, "j": 74, "k": 75},
 }
+
+
+def data_of(path):
+    """Returns what the script of a page finds as JSON."""
+    text = path.read_text("utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    return json.loads(data)
 
 
 class Browser:

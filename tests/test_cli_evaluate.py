@@ -1,7 +1,6 @@
 """``realsr-evaluate`` end to end: matching, figures, outputs, bad files and wrong command lines."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import golden
 import imagecodecs
 import numpy as np
 import pytest
+from browser import data_of
 from PIL import Image
 
 from realsr_jax.cli import command, evaluate
@@ -390,9 +390,7 @@ def test_score_survives_pictures_that_no_page_can_hold(monkeypatch, capsys):
     assert "means of 3 images" in captured.out
     written = json.loads(Path("scores.json").read_text())
     assert (written["n_scored"], written["problems"]) == (3, [])
-    page = Path("report/index.html").read_text()
-    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    shown = json.loads(data)
+    shown = data_of(Path("report/index.html"))
     assert shown["means"] == written["means"]
     assert [image["scores"] for image in shown["images"]] == [image["scores"] for image in written["images"]]
     assert ["images" in image for image in shown["images"]] == [False, True, True]

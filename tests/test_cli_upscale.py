@@ -4,7 +4,6 @@ import base64
 import fcntl
 import importlib.util
 import io
-import json
 import os
 import pty
 import re
@@ -23,6 +22,7 @@ import imagecodecs
 import jax
 import numpy as np
 import pytest
+from browser import data_of
 from PIL import ExifTags, Image, ImageCms, TiffTags
 
 from realsr_jax import images, ops
@@ -987,11 +987,6 @@ def test_strength_of_several_networks(weights):
     np.testing.assert_allclose(load("out.png"), expected, atol=0.51)
 
 
-def report_data(folder):
-    text = Path(folder, "index.html").read_text("utf-8")
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
-
-
 def picture(uri):
     data = base64.b64decode(uri.partition(",")[2])
     return np.asarray(Image.open(io.BytesIO(data)))
@@ -1004,7 +999,7 @@ def test_report_shows_results_and_interpolation(weights, capsys):
     network = f"{weights}/edsr_tiny"
     assert run("photos", "-o", "out", f"--weights={network}", "--report=page", "--scale=1.5") == 1
     assert capsys.readouterr().out.endswith("report: page/index.html\n")
-    data = report_data("page")
+    data = data_of(Path("page/index.html"))
     assert [image["name"] for image in data["images"]] == ["photos/a.png", "photos/b.png"]
     assert data["labels"] == {"bicubic": "Bicubic", "sr": network}
     shown = data["images"][0]["images"]
@@ -1022,7 +1017,7 @@ def test_report_shows_each_of_several_networks(weights):
     network = f"{weights}/edsr_tiny"
     assert run("a.png", "-o", "one.png", f"--weights={network}") == 0
     assert run("a.png", "-o", "out.jpg", f"--weights={network},bicubic", "--report=page") == 0
-    data = report_data("page")
+    data = data_of(Path("page/index.html"))
     assert data["labels"] == {
         "bicubic": "Bicubic",
         "network0": network,
@@ -1039,7 +1034,7 @@ def test_report_shows_the_part_of_large_photos_where_they_differ_most():
     photo[600:640, 500:560] = golden.photo(40, 60)
     save("a.png", photo)
     assert run("a.png", "-o", "out.png", "--weights=bicubic", "--guided_filter", "--report=page") == 0
-    (image,) = report_data("page")["images"]
+    (image,) = data_of(Path("page/index.html"))["images"]
     assert (image["width"], image["height"]) == (1024, 1024)
     assert picture(image["images"]["sr"]).std() > 5  # where it is flat, it would be 0
 

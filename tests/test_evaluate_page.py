@@ -2,13 +2,13 @@
 
 import dataclasses
 import errno
-import json
 import re
 
 import browser
 import golden
 import numpy as np
 import pytest
+from browser import data_of
 
 from realsr_jax.evaluate import protocols as evaluation
 from realsr_jax.evaluate.protocols import Evaluation, ImageResult, Protocol
@@ -75,12 +75,6 @@ def make_report(folder, pictures):
         with pytest.raises(ImageError, match="too large for JPEG"):
             encode_pictures(shown, border=BORDER)
     return write_report(folder, Evaluation("a <i>net</i>", Protocol.AIM, 2, BORDER, results, 4))
-
-
-def data_of(path):
-    text = path.read_text("utf-8")
-    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    return json.loads(data)
 
 
 # The file

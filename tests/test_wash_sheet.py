@@ -12,6 +12,7 @@ import browser
 import golden
 import numpy as np
 import pytest
+from browser import data_of
 from PIL import Image
 
 from realsr_jax.wash.contact_sheet import encode_entry, write_sheet
@@ -62,12 +63,6 @@ def write(path, entries=ENTRIES[::-1], *, clean=CLEAN, rejected=REJECTED):
 def sheet(tmp_path_factory):
     """The path of a sheet on five of the pairs, given in another order."""
     return write(tmp_path_factory.mktemp("sheet") / "sheet.html")
-
-
-def data_of(path):
-    text = path.read_text("utf-8")
-    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    return json.loads(data)
 
 
 # The file

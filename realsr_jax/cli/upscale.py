@@ -105,7 +105,9 @@ def _main(values: flags.FlagValues) -> int:
         overwrite=values.overwrite,
     )
     report = command.output_folder(values, "report")
-    comparison = None if report is None else _make_comparison(config, size, values.tile_batch)
+    comparison = (
+        _make_comparison(config, size, values.tile_batch) if report is not None and plan.todo else None
+    )
     with profiled(command.output_folder(values, "profile")):
         status = run_jobs(
             plan,
@@ -116,8 +118,8 @@ def _main(values: flags.FlagValues) -> int:
             background=background,
             on_result=None if comparison is None else comparison.add,
         )
-    if report is not None and comparison is not None:
-        place = comparison.write(report)
+    if report is not None:
+        place = None if comparison is None else comparison.write(report)
         say(f"report: {place or 'there are no new results to show'}")
     return status
 

@@ -92,9 +92,7 @@ def _encode_jpeg(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes
 
 def _encode_webp(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
     """Encodes WebP, which knows neither grey images nor a print resolution."""
-    profile = fitting_profile(metadata.icc_profile, is_grey=False)
-    options = {"quality": quality, "exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": profile}
-    return _encode_by_pillow(_as_rgb(samples), "WEBP", **options)
+    return _encode_by_pillow(_as_rgb(samples), "WEBP", quality=quality, **_kept(metadata, is_grey=False))
 
 
 def _encode_avif(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
@@ -104,9 +102,7 @@ def _encode_avif(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes
         "AVIF",
         quality=quality,
         subsampling="4:0:0" if samples.shape[-1] <= 2 else "4:4:4" if quality >= 90 else "4:2:0",
-        exif=metadata.exif,
-        xmp=metadata.xmp,
-        icc_profile=fitting_profile(metadata.icc_profile, is_grey=samples.shape[-1] == 1),
+        **_kept(metadata, is_grey=samples.shape[-1] == 1),
     )
 
 
@@ -115,12 +111,17 @@ def _encode_heif(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes
     samples = np.ascontiguousarray(samples if samples.shape[-1] == 1 else _as_rgb(samples))
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[samples.shape[-1]] + (";16" if samples.dtype == np.uint16 else "")
     image = import_heif().from_bytes(mode, (samples.shape[1], samples.shape[0]), samples.tobytes())
-    profile = fitting_profile(metadata.icc_profile, is_grey=samples.shape[-1] == 1)
-    kept = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": profile}
+    kept = _kept(metadata, is_grey=samples.shape[-1] == 1)
     image.info.update({name: value for name, value in kept.items() if value})
     file = io.BytesIO()
     image.save(file, quality=quality, chroma=444 if quality >= 90 else 420)
     return file.getvalue()
+
+
+def _kept(metadata: Metadata, *, is_grey: bool) -> dict[str, bytes | None]:
+    """Returns what WebP, AVIF and HEIC keep besides the pixels, by Pillow's names."""
+    profile = fitting_profile(metadata.icc_profile, is_grey=is_grey)
+    return {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": profile}
 
 
 def _as_rgb(samples: np.ndarray) -> np.ndarray:

@@ -51,6 +51,11 @@ class Plan:
     is_whole: bool = True
     replaces: bool = False
 
+    @property
+    def todo(self) -> list[Job]:
+        """The jobs that can be done and are not."""
+        return [job for job in self.jobs if job.problem is None and not job.is_done]
+
 
 def plan_jobs(
     inputs: Sequence[str],

@@ -60,7 +60,7 @@ def run_jobs(
         UsageError: if a folder for the results cannot be made or written.
         ValueError: if the networks cannot be loaded.
     """
-    todo = [job for job in plan.jobs if job.problem is None and not job.is_done]
+    todo = plan.todo
     for folder in dict.fromkeys(job.target.parent for job in todo):
         check_output_folder(str(folder), f"--output={folder}").mkdir(parents=True, exist_ok=True)
     report = JobReport(_NAME, plan)
