@@ -7,6 +7,7 @@ from pathlib import Path
 import golden
 import numpy as np
 import pytest
+from PIL import Image
 
 from realsr_jax import images
 from realsr_jax.data.errors import DataError
@@ -205,6 +206,15 @@ def test_hr_folder_makes_lr(tmp_path, border):
     np.testing.assert_array_equal(lr, imresize(image[:12, :15], Fraction(1, 3), border=border))
 
 
+def test_hr_is_made_smaller_first(tmp_path):
+    image = golden.photo(30, 46)
+    _write(tmp_path / "0.png", image)
+    ((lr, hr),) = _loaded(HrFolder(str(tmp_path), reduction=1.5))
+    expected = np.asarray(Image.fromarray(image).resize((31, 20), Image.Resampling.LANCZOS))[:, :30]
+    assert np.abs(hr.astype(int) - expected).max() <= 1  # Pillow rounds between its two passes
+    np.testing.assert_array_equal(lr, imresize(hr, Fraction(1, 2)))
+
+
 def test_reduce_lr(tmp_path):
     lr_image, hr_image = golden.photo(13, 17, seed=2), golden.photo(13, 17)
     _write(tmp_path / "0L.png", lr_image)
@@ -249,9 +259,10 @@ def test_fingerprints_tell_files_and_options_apart(tmp_path):
     pairs = [
         *HrFolder(str(tmp_path)).list_pairs(2)[0],
         *HrFolder(str(tmp_path), border="mirror").list_pairs(2)[0],
+        *HrFolder(str(tmp_path), reduction=2).list_pairs(2)[0],
         *HrFolder(str(tmp_path)).list_pairs(3)[0],
     ]
-    assert len({pair.fingerprint for pair in pairs}) == 6
+    assert len({pair.fingerprint for pair in pairs}) == 8
     assert HrFolder(str(tmp_path)).list_pairs(2)[0][0].fingerprint == pairs[0].fingerprint
     assert pickle.loads(pickle.dumps(pairs[0])).fingerprint == pairs[0].fingerprint
 

@@ -663,7 +663,7 @@ def test_weights_tell_where_they_come_from(folder, tmp_path):
     train(_config(folder), tmp_path / "run", say=lambda _: None, command="realsr-train --config=x")
     provenance = json.loads((tmp_path / "run" / "best" / "model.json").read_text())["provenance"]
     assert provenance["command"] == "realsr-train --config=x"
-    assert provenance["training_data"] == "3 pairs of HrFolder(hr='photos', border='clamp')"
+    assert provenance["training_data"] == "3 pairs of HrFolder(hr='photos', border='clamp', reduction=1.0)"
     assert provenance["trained_in"] == "run"
     assert float(provenance["benchmark_score"]) > 0
     assert provenance["epoch"] in "12"

@@ -14,6 +14,7 @@ import numpy as np
 from realsr_jax.data.errors import DataError
 from realsr_jax.images import ImageError, read_photo
 from realsr_jax.images.photo import check_pair_sizes, size_text
+from realsr_jax.images.resizing import reduce_image
 from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.system.errors import MEMORY_TEXT, in_one_line
 from realsr_jax.system.files import file_state
@@ -79,9 +80,13 @@ def read_pair(lr: Path, hr: Path) -> PairImages:
     return _read(lr), _read(hr)
 
 
-def read_hr(hr: Path, *, scale: int, border: str) -> PairImages:
-    """Reads HR, cropped to multiples of the scale, and makes LR of it."""
-    image = crop_to_multiple(_read(hr), hr, scale)
+def read_hr(hr: Path, *, scale: int, border: str, reduction: float) -> PairImages:
+    """Reads HR, made smaller by `reduction` and cropped to multiples of the scale, and makes LR of it."""
+    image = _read(hr)
+    if reduction > 1:
+        height, width = (max(1, round(side / reduction)) for side in image.shape[:2])
+        image = reduce_image(image, (height, width), np.uint8)
+    image = crop_to_multiple(image, hr, scale)
     return imresize(image, Fraction(1, scale), border=border), image
 
 
