@@ -28,7 +28,7 @@ Chosen among small fractions for small rounding errors.
 """
 
 _STRIP_BYTES = 2**20
-"""Size of a strip's transformed input. Strips are worked off one by one, so that they stay in the cache."""
+"""Least size of a strip's transformed input. Strips are worked off one by one, so that they stay in the cache."""
 
 LEAST_PIXELS = {
     ("float32", "y", (3, 3)): {16: 8192, 32: 4096},
@@ -103,7 +103,7 @@ def _correlate(
         y = jax.lax.optimization_barrier(y)  # or XLA computes it twice, in two shapes
         return _interleave(_combine(rows.outputs, list(y)), axis=2).astype(x.dtype)
 
-    strips = _Strips(x.shape, max(c_in, c_out), size, rows, columns)
+    strips = _Strips(x.shape, (c_in, c_out), size, rows, columns)
     padded = strips.pad(x, margins, edge_padding=edge_padding)
     if strips.count == 1:
         y = correlate(padded)
@@ -148,7 +148,7 @@ def kernel_gradient(
             ]
         )
 
-    strips = _Strips(x.shape, max(c_in, c_out), dy.shape[1:3], rows, columns)
+    strips = _Strips(x.shape, (c_in, c_out), dy.shape[1:3], rows, columns)
     padded = _bits(strips.pad(x, margins, edge_padding=edge_padding))
     rest = [total - n for n, total in zip(dy.shape[1:3], strips.size, strict=True)]
     dy = jnp.pad(_bits(dy), ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)))
@@ -188,12 +188,19 @@ class _Strips:
     """
 
     def __init__(
-        self, shape: Sequence[int], channels: int, size: Sequence[int], rows: "_Axis", columns: "_Axis"
+        self,
+        shape: Sequence[int],
+        channels: tuple[int, int],
+        size: Sequence[int],
+        rows: "_Axis",
+        columns: "_Axis",
     ):
-        """Cuts the work on an image [n, h, w, c] for results of a size, with at most so many channels."""
+        """Cuts the work on an image [n, h, w, c] for results of a size, with channels in and out."""
         steps, columns_steps = -(-size[0] // rows.step), -(-size[1] // columns.step)
-        step_bytes = 4 * shape[0] * columns_steps * rows.n * columns.n * channels
-        self.count = -(-steps // max(1, _STRIP_BYTES // step_bytes))
+        step_bytes = 4 * shape[0] * columns_steps * rows.n * columns.n * max(channels)
+        # Every strip reads all transformed kernels, so it should be no smaller than they are.
+        strip_bytes = max(_STRIP_BYTES, 4 * rows.n * columns.n * math.prod(channels))
+        self.count = -(-steps // max(1, strip_bytes // step_bytes))
         self.height = -(-steps // self.count) * rows.step
         self.size = self.count * self.height, columns_steps * columns.step
         self._more = rows.n - rows.step, columns.n - columns.step
