@@ -12,8 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from realsr_jax import ops
 from realsr_jax.ops import convolution, minimal_filtering
 
-KERNELS = [(3, 3), (1, 5), (5, 1), (5, 5), (1, 3)]
-SIZES = [(16, 16), (13, 22), (4, 5)]
+KERNELS = [(3, 3), (1, 5), (5, 1), (5, 5)]
 WAYS = pytest.mark.parametrize("pays", [True, False], ids=["minimal-filtering", "direct"])
 PADDINGS = pytest.mark.parametrize("edge_padding", [False, True], ids=["zero", "edge"])
 
@@ -50,11 +49,14 @@ def _assert_close(found, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("strip_bytes", [minimal_filtering._STRIP_BYTES, 40_000], ids=["whole", "strips"])
 @PADDINGS
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(
+    ("size", "strip_bytes"),
+    [((16, 16), minimal_filtering._STRIP_BYTES), ((13, 22), 40_000), ((4, 5), minimal_filtering._STRIP_BYTES)],
+    ids=["whole", "strips", "small"],
+)
 @pytest.mark.parametrize("kernel_size", KERNELS, ids=str)
-def test_convolution_and_gradients(kernel_size, size, edge_padding, strip_bytes, monkeypatch):
+def test_convolution_and_gradients(kernel_size, size, strip_bytes, edge_padding, monkeypatch):
     monkeypatch.setattr(minimal_filtering, "_STRIP_BYTES", strip_bytes)
     monkeypatch.setattr(minimal_filtering, "pays", lambda *_: True)
     x, kernel, dy = _case(kernel_size, size)
@@ -145,8 +147,8 @@ def test_several_devices(way, monkeypatch):
 @pytest.mark.parametrize("kernel_size", [(3, 3), (1, 5)], ids=str)
 def test_bfloat16_is_multiplied_as_such_and_added_up_in_float32(kernel_size, edge_padding, monkeypatch):
     monkeypatch.setattr(minimal_filtering, "pays", lambda *_: True)
-    monkeypatch.setattr(minimal_filtering, "_STRIP_BYTES", 200_000)
-    rounded = [jnp.asarray(a, jnp.bfloat16) for a in _case(kernel_size, (21, 22), c_in=64, c_out=64)]
+    monkeypatch.setattr(minimal_filtering, "_STRIP_BYTES", 100_000)
+    rounded = [jnp.asarray(a, jnp.bfloat16) for a in _case(kernel_size, (21, 22), c_in=32, c_out=32)]
 
     def run(x, kernel, dy):
         y, gradients = jax.vjp(lambda x, k: ops.conv2d(x, k, edge_padding=edge_padding), x, kernel)
