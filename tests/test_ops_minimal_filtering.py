@@ -52,7 +52,7 @@ def _assert_close(found, expected):
 @PADDINGS
 @pytest.mark.parametrize(
     ("size", "strip_bytes"),
-    [((16, 16), minimal_filtering._STRIP_BYTES), ((13, 22), 40_000), ((4, 5), minimal_filtering._STRIP_BYTES)],
+    [((16, 16), 2**20), ((13, 22), 40_000), ((4, 5), 2**20)],
     ids=["whole", "strips", "small"],
 )
 @pytest.mark.parametrize("kernel_size", KERNELS, ids=str)
@@ -205,7 +205,7 @@ def test_compiled_program_against_the_direct_one(wanted, dtype, monkeypatch):
 
 
 @PADDINGS
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", [(13, 22), (4, 5)], ids=str)
 @pytest.mark.parametrize("kernel_size", KERNELS, ids=str)
 def test_convolution_and_gradients_of_other_platforms(kernel_size, size, edge_padding):
     x, kernel, dy = _case(kernel_size, size)

@@ -71,6 +71,7 @@ def test_any_scale(weights):
         (np.full((4, 4, 3), 1.5, np.float32), {"peak": 1.0}, "from 1.5 to 1.5, expected 0 to peak, 1"),
         (np.full((4, 4, 3), np.nan), {"peak": 1.0}, "nan"),
         (np.full((4, 4, 3), -1.0), {"peak": 255.0}, "from -1 to -1"),
+        (np.zeros((4, 4, 3)), {"peak": 0.0}, "expected 0 to peak, 0"),
         (np.zeros((4, 4, 3), np.uint8), {"peak": 255}, "uint8, whose white is 255"),
         (np.zeros((4, 4, 3), np.int64), {}, "int64"),
         (np.zeros((4, 4, 5), np.uint8), {}, r"\(4, 4, 5\)"),
@@ -93,8 +94,31 @@ def test_files(weights, tmp_path):
     assert result.samples.shape == (60, 90, 3)
     upscaler.upscale_file(str(tmp_path / "a.png"), str(tmp_path / "c.png"))
     np.testing.assert_allclose(images.read_photo(tmp_path / "c.png").rgb, expected(weights, lr), atol=0.51)
-    with pytest.raises(images.ImageError, match=r"c\.xyz: unknown ending"):
-        upscaler.upscale_file(tmp_path / "a.png", tmp_path / "c.xyz")
+    for name in ("c.xyz", "c.gif"):
+        with pytest.raises(images.ImageError, match=rf"{name}: unknown ending, .*\.jpg"):
+            upscaler.upscale_file(tmp_path / "a.png", tmp_path / name)
+
+
+def test_a_transparent_file_becomes_jpeg_on_a_background(tmp_path):
+    half = np.concatenate([golden.photo(20, 30), np.zeros((20, 30, 1), np.uint8)], axis=-1)
+    images.write_photo(Photo(half, Metadata(), "PNG"), tmp_path / "a.png")
+    options = {"background": (10, 200, 30), "quality": 100}
+    BicubicUpscaler().upscale_file(tmp_path / "a.png", tmp_path / "b.jpg", **options)
+    result = images.read_photo(tmp_path / "b.jpg").samples
+    np.testing.assert_allclose(np.median(result, (0, 1)), (10, 200, 30), atol=3)
+
+
+def test_the_white_of_floats_can_be_said_to_an_upscaler(weights):
+    upscaler, lr = realsr_jax.load_upscaler(weights), golden.photo(20, 30)
+    scaled = upscaler((lr / 255).astype(np.float32), peak=1.0)
+    np.testing.assert_allclose(255 * scaled, expected(weights, lr), atol=1e-3)
+    overshooting = np.full((8, 8, 3), 0.5, np.float32)
+    overshooting[0, 0] = 1.02
+    with pytest.raises(ValueError, match=r"up to 1\.02: say what white is"):
+        upscaler(overshooting)
+    for image, peak in ((lr, 255.0), (overshooting, 0.0)):
+        with pytest.raises(ValueError, match="above 0 of float32"):
+            upscaler(image, peak=peak)
 
 
 def test_floats_are_not_rounded(weights):

@@ -1,7 +1,7 @@
 """Photos on disk: finding, reading and writing them. The only part that opens or writes image files.
 
 PNG, JPEG, WebP, TIFF, BMP, AVIF and, with pillow-heif, HEIC; GIF is only read. 16 bits per channel in PNG and
-TIFF, more than 8 in HEIC. All functions may run in threads.
+TIFF, floats in TIFF, more than 8 bits in HEIC. All functions may run in threads.
 """
 
 from realsr_jax.images.decoding import photo_size, read_photo

@@ -28,7 +28,7 @@ Chosen among small fractions for small rounding errors.
 """
 
 _STRIP_BYTES = 2**20
-"""Least size of a strip's transformed input. Strips are worked off one by one, so that they stay in the cache."""
+"""Least size of a strip's transformed input. Strips are worked off one by one, as they stay in the cache."""
 
 LEAST_PIXELS = {
     ("float32", "y", (3, 3)): {16: 8192, 32: 4096},

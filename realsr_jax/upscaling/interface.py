@@ -1,34 +1,17 @@
-"""What Python offers beside the upscaler: arrays of all kinds, and files."""
+"""The default network in one call, for arrays of all kinds."""
 
 import functools
+import math
 import os
 from pathlib import Path
 
 import numpy as np
 
-from realsr_jax import images
-from realsr_jax.images.errors import ImageError
 from realsr_jax.images.metadata import Metadata
 from realsr_jax.images.photo import Photo
 from realsr_jax.upscaling.output_size import OutputSize
 from realsr_jax.upscaling.photo_upscaling import upscale_photo
-from realsr_jax.upscaling.upscaler import ImageUpscaler, load_upscaler
-
-
-def upscale_file(
-    upscaler: ImageUpscaler,
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    *,
-    scale: float | None = None,
-) -> None:
-    """Upscales a photo on disk; see `ImageUpscaler.upscale_file`."""
-    photo = images.read_photo(source)
-    format = images.SUFFIXES.get(Path(target).suffix.lower())
-    if format is None:
-        raise ImageError(f"{target}: unknown ending, expected one of {', '.join(images.SUFFIXES)}")
-    result = upscale_photo(photo, upscaler, format=format, size=OutputSize(scale=scale))
-    images.write_photo(result, target)
+from realsr_jax.upscaling.upscaler import load_upscaler
 
 
 def upscale(
@@ -42,7 +25,7 @@ def upscale(
 
     Args:
         image: uint8, uint16 or floats, [h, w] or [h, w, c]: grey, grey with opacity, RGB, RGBA.
-        weights: as `upscaler.load_upscaler` takes them.
+        weights: as `upscaler.load_upscaler` takes them; the two used last stay loaded.
         scale: factor of the result; None for the network's.
         peak: what white is in an image of floats, such as 1.0 or 255.0; integers have their whole range.
 
@@ -67,7 +50,8 @@ def upscale(
         )
     format = "TIFF" if is_float else "PNG"
     photo = Photo(samples, Metadata(), format)
-    result = upscale_photo(photo, _loaded(weights), format=format, size=OutputSize(scale=scale)).samples
+    upscaler = _loaded(os.path.abspath(weights) if os.path.exists(weights) else str(weights))
+    result = upscale_photo(photo, upscaler, format=format, size=OutputSize(scale=scale)).samples
     if peak is not None:
         result = (np.clip(result, 0, 255) * (peak / 255)).astype(image.dtype)
     return result if image.ndim == 3 else result[..., 0]
@@ -79,9 +63,9 @@ def _to_grey_levels(image: np.ndarray, peak: float | None) -> np.ndarray:
         raise ValueError(
             f"image is {image.dtype} from {least:.4g} to {most:.4g}: say what white is, peak=1 or peak=255"
         )
-    if not 0 <= least <= most <= peak:
+    if not 0 <= least <= most <= peak or not 0 < peak < math.inf:
         raise ValueError(f"image has values from {least:.4g} to {most:.4g}, expected 0 to peak, {peak:g}")
     return (image * (255 / peak)).astype(np.float32)
 
 
-_loaded = functools.cache(load_upscaler)
+_loaded = functools.lru_cache(maxsize=2)(load_upscaler)

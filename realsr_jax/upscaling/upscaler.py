@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from realsr_jax import ops
+from realsr_jax import images, ops
+from realsr_jax.images.errors import ImageError
+from realsr_jax.images.formats import WRITTEN
 from realsr_jax.models import build_model, place_parameters
 from realsr_jax.models.network import ModelConfig
 from realsr_jax.models.precision import Precision, resolve_precision
@@ -75,7 +77,9 @@ class ImageUpscaler:
             for network in self.networks:
                 network.prepare(sizes)
 
-    def __call__(self, lr: np.ndarray, *, progress: OnProgress | None = None) -> np.ndarray:
+    def __call__(
+        self, lr: np.ndarray, *, peak: float | None = None, progress: OnProgress | None = None
+    ) -> np.ndarray:
         """Upscales an image.
 
         Where a device's memory does not suffice, fewer tiles at once are tried, then smaller ones, for this
@@ -83,10 +87,12 @@ class ImageUpscaler:
 
         Args:
             lr: uint8 or float32 [h, w, 3], 0..255.
+            peak: what white is in an image of floats, 255 unless said. It must be said where no value is
+                above 2, which is likelier an image of 0..1 than one that is all but black.
             progress: called with the fraction that is done, 0..1, after each batch of tiles.
 
         Returns:
-            float32 [h*scale, w*scale, 3], 0..255 but neither clipped nor rounded.
+            float32 [h*scale, w*scale, 3], 0..peak but neither clipped nor rounded.
 
         Raises:
             ValueError: if lr is no such image, or the quarter tiling's shave is too large for it.
@@ -96,12 +102,25 @@ class ImageUpscaler:
             raise ValueError(f"lr has shape {lr.shape}, expected [h, w, 3] with at least one pixel")
         if lr.dtype not in (np.uint8, np.float32):
             raise ValueError(f"lr is {lr.dtype}, expected uint8 or float32 in 0..255")
-        if lr.dtype == np.float32 and 0 < (most := lr.max()) <= 1:
-            raise ValueError(f"lr is float32 up to {most:.3g}, expected 0..255: multiply it by 255")
-        return self.upscale(lr, np.float32, progress=progress)
+        if peak is None:
+            if lr.dtype == np.float32 and 0 < (most := lr.max()) <= 2:
+                raise ValueError(f"lr is float32 up to {most:.3g}: say what white is, peak=1 or peak=255")
+            return self.upscale(lr, np.float32, progress=progress)
+        if lr.dtype != np.float32 or not 0 < peak < np.inf:
+            raise ValueError(
+                f"peak is {peak} of an image of {lr.dtype}, expected a number above 0 of float32"
+            )
+        sr = self.upscale(lr * np.float32(255 / peak), np.float32, progress=progress)
+        return sr * np.float32(peak / 255)
 
     def upscale_file(
-        self, source: str | os.PathLike[str], target: str | os.PathLike[str], *, scale: float | None = None
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        scale: float | None = None,
+        background: tuple[int, int, int] | None = None,
+        quality: int = 95,
     ) -> None:
         """Upscales a photo on disk, with its transparency, bit depth, colour profile and metadata.
 
@@ -109,13 +128,23 @@ class ImageUpscaler:
             source: the photo's file, of any format that ``realsr-upscale`` reads.
             target: the result's file, which is replaced if it exists; its ending selects the format.
             scale: factor of the result; None for the network's.
+            background: an RGB colour of 0..255 that transparent photos are laid on; None keeps transparency.
+            quality: 1 to 100, for JPEG, WebP, AVIF and HEIC.
 
         Raises:
             ImageError: if a file cannot be read or written, or the format cannot hold the result.
         """
-        from realsr_jax.upscaling.interface import upscale_file  # which stands on upscalers
+        from realsr_jax.upscaling.output_size import OutputSize
+        from realsr_jax.upscaling.photo_upscaling import upscale_photo  # which stands on upscalers
 
-        upscale_file(self, source, target, scale=scale)
+        format = WRITTEN.get(Path(target).suffix.lower())
+        if format is None:
+            raise ImageError(f"{target}: unknown ending, expected one of {', '.join(WRITTEN)}")
+        photo = images.read_photo(source)
+        if background is not None:
+            photo = photo.laid_on(background)
+        result = upscale_photo(photo, self, format=format, size=OutputSize(scale=scale))
+        images.write_photo(result, target, quality=quality)
 
     def upscale(
         self, lr: np.ndarray, dtype: Any, *, channels: int | None = None, progress: OnProgress | None = None
