@@ -28,7 +28,7 @@ FLAGS = (
 SECONDS = 20
 KEYS = {
     **{"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "Enter": 13, "Tab": 9},
-    **{" ": 32, "b": 66, "j": 74, "k": 75},
+    **{" ": 32, "b": 66, "j": 74, "k": 75, "+": 187, "-": 189},
 }
 
 

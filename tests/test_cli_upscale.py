@@ -475,6 +475,90 @@ def test_results_that_exist_are_kept(capsys):
     assert "exist" not in capsys.readouterr().out
 
 
+# Several processes
+
+
+def share_of(capsys):
+    """The last line that was printed."""
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_shards_upscale_each_photo_once(monkeypatch, capsys):
+    names = [f"{number}.png" for number in range(7)]
+    for number, name in enumerate(names):
+        save(f"photos/{name}", golden.photo(HEIGHT + 4 * number, WIDTH))
+    written = []
+    write = images.write_photo
+
+    def write_and_tell(photo, path, **options):
+        written.append(path.name)
+        write(photo, path, **options)
+
+    monkeypatch.setattr(images, "write_photo", write_and_tell)
+    parts = []
+    for part in (3, 1, 2):
+        before = len(written)
+        assert run("photos", "-o", "out", "--weights=bicubic", f"--shard={part}/3") == 0
+        parts.append(written[before:])
+        assert share_of(capsys) == f"shard {part}/3: {len(parts[-1])} of 7 photos"
+    assert sorted(written) == names
+    assert min(map(len, parts)) >= 2
+    (Path("out") / parts[0][0]).unlink()  # a process was lost
+    assert run("photos", "-o", "out", "--weights=bicubic", "--shard=3/3") == 0
+    assert written[7:] == parts[0][:1]
+    assert run("photos", "-o", "out", "--weights=bicubic") == 0
+    assert len(written) == 8
+
+
+def test_shards_of_results_beside_their_photos():
+    """A process that starts late sees results of the others, which are no photos."""
+    for name in "abcde":
+        save(f"{name}.jpg")
+    for part in (1, 2):
+        assert run("*.jpg", "--weights=bicubic", "--scale=1.5", f"--shard={part}/2") == 0
+    assert files_in(".") == sorted(f"{name}{end}.jpg" for name in "abcde" for end in ("", "_x1.5"))
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_shards_see_names_that_collide_in_the_whole_folder(order, capsys):
+    save("photos/a.jpg")
+    save("photos/a.png", golden.photo(64, 64))
+    save("photos/b.png", golden.photo(60, 64))
+    options = ("-o", "out", "--weights=bicubic", "--format=png")
+    assert sorted(run("photos", *options, f"--shard={part}/2") for part in order) == [0, 1]
+    err = capsys.readouterr().err
+    assert "photos/a.png: its result out/a.png is already that of photos/a.jpg" in err
+    assert err.count("\n") == 1
+    assert load("out/a.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
+
+
+def test_more_shards_than_photos(capsys):
+    save("photos/a.png")
+    assert run("photos", "-o", "out", "--weights=bicubic", "--shard=2/2") == 0
+    assert capsys.readouterr().out == "nothing to do\nshard 2/2: 0 of 1 photo\n"
+
+
+def test_each_shard_has_its_own_report():
+    for name in "ab":
+        save(f"photos/{name}.png")
+    for part in (1, 2):
+        assert run("photos", "-o", "out", "--weights=bicubic", "--report=look", f"--shard={part}/2") == 0
+    assert files_in("look") == ["shard_1_of_2/index.html", "shard_2_of_2/index.html"]
+
+
+def test_all_shards_choose_the_same_tiles(monkeypatch):
+    """Otherwise results would depend on how many processes there are."""
+    listed = []
+    monkeypatch.setattr(
+        photo_upscaling, "_sizes", lambda photos: listed.append([path.name for path in photos]) or set()
+    )
+    for name in "abc":
+        save(f"photos/{name}.png")
+    for part in (1, 2):
+        assert run("photos", "-o", "out", "--weights=bicubic", f"--shard={part}/2") == 0
+    assert listed == [["a.png", "b.png", "c.png"]] * 2
+
+
 # What people type
 
 
@@ -832,6 +916,8 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i a.png -o out --weights=W --tile_size=x", "--tile_size=x: expected whole numbers, separated by"),
         ("-i a.png -o out --weights=W --tile_size=4", "--tile_size=4: --tile_size is 4, expected at"),
         ("-i a.png -o out --weights=W --tile_size=10", "=10: --tile_overlap is 32, expected 0 to half the"),
+        ("-i a.png -o out --shard=3/2", "--shard='3/2' is no part; expected one such as 3/8"),
+        ("-i a.png -o out --shard=1/2 --distributed", "--shard and --distributed both say which part"),
         ("-i a.png -o out --weights=W --chop_size=0", "--chop_size=0: --chop_size is 0, expected at least 1"),
         ("-i a.png -o out --weights=W --tile_overlap=200", "overlap is 200, expected 0 to half the tile"),
         ("-i a.png -o out --weights=W --tile_size=64,96 --tile_overlap=8,8,8", "has 2 entries and tile_over"),
@@ -1275,7 +1361,7 @@ def report(monkeypatch):
     for name in "abc":
         Path(f"{name}.png").write_bytes(bytes(1000))
     jobs = tuple(photo_jobs.Job(Path(f"{name}.png"), Path(f"{name}_x2.png")) for name in "abc")
-    return job_report.JobReport("x", photo_jobs.Plan(jobs)), jobs, clock
+    return job_report.JobReport("x", photo_jobs.Plan(jobs, jobs)), jobs, clock
 
 
 def test_time_left_does_not_count_compilation(report, capsys):

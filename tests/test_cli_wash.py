@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,47 @@ def test_what_was_measured_is_not_lost_to_other_command_lines(capsys):
     assert listed() == ["0.png", "1.png"]
 
 
+def test_shards_measure_each_pair_once_and_are_judged_together(capsys):
+    for number in range(4):
+        save_pair(number, number)
+    save_pair("4", 1)  # a duplicate, which no part sees by itself
+    save("lr/alone.png", np.zeros((8, 8, 3), np.uint8))
+    shares = []
+    for part in (2, 1):
+        assert run("--lr=lr", "--hr=hr", "--output=out", f"--shard={part}/2") == 0
+        captured = capsys.readouterr()
+        assert captured.err.count("no HR image matches it by name") == (part == 1)
+        shares.append(re.fullmatch(rf"shard {part}/2: (\d) of 5 pairs; .*", captured.out.splitlines()[-1])[1])
+    assert sum(map(int, shares)) == 5
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        f"journal_shard_{part}_of_2.jsonl" for part in (1, 2)
+    ]
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 1  # as one has no partner
+    assert "measured" not in capsys.readouterr().out
+    assert len(rows()) == 5
+    assert sorted(row["fault"] for row in rows().values() if row["fault"]) == ["duplicate"]
+    together = Path("out/pairs.csv").read_text()
+    for path in Path("out").iterdir():
+        path.unlink()
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 1
+    assert Path("out/pairs.csv").read_text() == together
+
+
+def test_a_shard_goes_on_where_its_process_was_lost(capsys):
+    for number in range(4):
+        save_pair(number, number)
+    assert run("--lr=lr", "--hr=hr", "--output=out", "--shard=1/2") == 0
+    journal = Path("out/journal_shard_1_of_2.jsonl")
+    lines = journal.read_text().splitlines(keepends=True)
+    assert len(lines) == 2
+    journal.write_text(lines[0] + lines[1][:100])
+    capsys.readouterr()
+    assert run("--lr=lr", "--hr=hr", "--output=out", "--shard=1/2") == 0
+    assert "measured 1 pairs" in capsys.readouterr().out
+    assert run("--lr=lr", "--hr=hr", "--output=out") == 0
+    assert "measured 2 pairs" in capsys.readouterr().out  # those of the other part
+
+
 def test_unreadable_files_are_read_again(capsys):
     save_pair("0", 0)
     whole = Path("lr/0_LR.png").read_bytes()
@@ -212,6 +254,7 @@ def test_align(capsys):
         (("--lr=lr", "--hr=hr", "--output=out", "--keep=0"), "--keep=0 keeps nothing"),
         (("--lr=lr", "--hr=hr", "--output=out", "--keep=1.5"), "--keep=1.5 keeps more than all"),
         (("--lr=lr", "--hr=hr", "--output=out", "--max_shift=far"), "--max_shift"),
+        (("--lr=lr", "--hr=hr", "--output=out", "--shard=0/8"), "--shard='0/8' is no part"),
         (("--lr=lr", "--hr=hr", "--output=out", "extra"), "unexpected argument 'extra'"),
         (("--lr=lr", "--hr=other", "--output=out"), "no files of the same name"),
     ],

@@ -1,14 +1,16 @@
-"""Memory errors in all their words, and how many devices and cores there are."""
+"""Memory errors in all their words, how many devices and cores there are, and shares of a list."""
 
 import os
 import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from realsr_jax.system import peers
 from realsr_jax.system.errors import is_out_of_memory
+from realsr_jax.system.shards import Shard, parse_shard
 
 
 @pytest.mark.parametrize(
@@ -89,3 +91,72 @@ def test_processes_of_a_machine_share_its_cores(monkeypatch, others, share):
     monkeypatch.setattr(peers, "count_cores", lambda: 7)
     monkeypatch.setattr(peers.socket, "gethostname", lambda: "here")
     assert peers._share_cores() == share
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 50])
+def test_shards_share_a_list(count):
+    sizes = [int(size) for size in np.random.default_rng(0).lognormal(10, 1, 40)] + [7, 7, 7, 0]
+    parts = [Shard(index, count).choose(sizes) for index in range(count)]
+    assert sorted(item for part in parts for item in part) == list(range(len(sizes)))
+    assert all(part == sorted(part) for part in parts)
+    loads = [sum(sizes[item] for item in part) for part in parts]
+    assert max(loads) - min(loads) <= max(sizes)
+
+
+def test_shards_of_equal_items_are_equal():
+    assert [len(Shard(index, 3).choose([5] * 11)) for index in range(3)] == [4, 4, 3]
+
+
+@pytest.mark.parametrize("text", ["0/8", "9/8", "3", "3/0", "a/b", "-1/8", "3/8/2", "", "1.0/2"])
+def test_shards_that_cannot_be(text):
+    with pytest.raises(ValueError, match="expected one such as 3/8"):
+        parse_shard(text)
+
+
+def test_a_shard_is_shown_as_it_is_given():
+    assert str(parse_shard(" 3/8")) == "3/8"
+    assert parse_shard("3/8") == Shard(2, 8)
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "node[01-04]",
+    "SLURM_NTASKS": "32",
+    "SLURM_PROCID": "10",
+    "SLURM_LOCALID": "2",
+}
+
+
+def ask_cluster(environment):
+    """What `shard_of_cluster` says, or its error, and which GPUs JAX may look for."""
+    code = (
+        "import jax\nfrom realsr_jax.system.shards import shard_of_cluster\n"
+        "try:\n    print(shard_of_cluster(), jax.config.values['jax_cuda_visible_devices'])\n"
+        "except ValueError as error:\n    print(error)"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "CUDA"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        (SLURM, "11/32 2"),
+        (SLURM | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}, "11/32 2"),
+        (SLURM | {"CUDA_VISIBLE_DEVICES": "2"}, "11/32 all"),  # SLURM has bound it to one
+    ],
+)
+def test_slurm_tells_the_shard(environment, shown):
+    assert ask_cluster(environment) == shown
+
+
+def test_where_nothing_tells_the_shard():
+    assert "start it by srun or as an indexed job of Kubernetes, or give --shard" in ask_cluster({})
+    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "3"}
+    assert "or give --shard=$((JOB_COMPLETION_INDEX + 1))/N" in ask_cluster(pod)
+    late = ask_cluster(SLURM | {"SLURM_PROCID": "32"})
+    assert late.startswith("--distributed: this is process 32, from 0, of 32; ")

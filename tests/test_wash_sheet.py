@@ -2,11 +2,13 @@
 
 import errno
 import io
+import itertools
 import json
 import re
 import subprocess
 import sys
 from base64 import b64decode
+from pathlib import Path
 
 import browser
 import golden
@@ -15,13 +17,17 @@ import pytest
 from browser import data_of
 from PIL import Image
 
-from realsr_jax.wash.contact_sheet import encode_entry, write_sheet
+from realsr_jax.wash.contact_sheet import Detail, encode_entry, write_sheet
 from realsr_jax.wash.verdict import WORST, Verdict
 
 HOSTILE = '</script><img src=x onerror="boom()">&amp; \'"`${boom()}\\ <!-- süß 日本 \U0001f408.png'
 KINDS = ("lr", "hr", "difference")
 TITLE = "a <b>set</b> & more"
-HEIGHT, WIDTH = 60, 80
+README = Path(__file__).parent / "data" / "readme"
+SCALE = 2
+HEIGHT, WIDTH = 300, 400  # of LR
+BOX = (0.25, 0.2, 0.5, 0.4)
+MIDDLE = (BOX[0] + BOX[2] / 2, BOX[1] + BOX[3] / 2)
 SHIFTS = np.array(
     [(0.25, 0.5, 1.5, 0, 1), (0.75, 0.5, 0, -0.75, 0.42), (0.5, 0.25, np.nan, 0, 0.9)], np.float32
 )
@@ -34,17 +40,25 @@ REJECTED = sorted(["b.png", "d.png", HOSTILE, *(f"{index:03d}.png" for index in 
 
 
 PICTURES = [
-    {kind: golden.photo(HEIGHT, WIDTH, seed=3 * seed + index) for index, kind in enumerate(KINDS)}
+    {kind: golden.photo(60, 80, seed=3 * seed + index) for index, kind in enumerate(KINDS)}
     for seed in range(len(SHOWN))
 ]
 
 
-FIGURES = {"shift": "0.12, -0.31 px", "<i>7</i>": "&lt;"}
+def detail(kind, seed=0):
+    """The part of a picture in `BOX`."""
+    factor = SCALE if kind == "hr" else 1
+    rows, columns = round(BOX[3] * HEIGHT * factor), round(BOX[2] * WIDTH * factor)
+    return Detail(BOX, golden.photo(rows, columns, seed=seed))
 
 
-def make_entry(name, severity, pictures=PICTURES[0], shifts=SHIFTS, figures=FIGURES):
-    verdict = Verdict(severity <= 1, "shift", "shift <1.32> px (limit 0.60)", severity, frozenset())
-    return encode_entry(name, verdict, figures, pictures, shifts)
+DETAILS = {"lr": detail("lr", 1), "hr": detail("hr", 2)}
+FIGURES = {"shift": "0.12, -0.31 LR px", "<i>7</i>": "&lt;"}
+
+
+def make_entry(name, severity, pictures=PICTURES[0], shifts=SHIFTS, figures=FIGURES, details=DETAILS):
+    verdict = Verdict(severity <= 1, "shift", "shift <1.32> LR px (limit 0.60)", severity, frozenset())
+    return encode_entry(name, verdict, figures, (HEIGHT, WIDTH), pictures, details, shifts)
 
 
 ENTRIES = [
@@ -55,7 +69,7 @@ ENTRIES = [
 
 def write(path, entries=ENTRIES[::-1], *, clean=CLEAN, rejected=REJECTED):
     is_clean = dict.fromkeys(rejected, False) | dict.fromkeys(clean, True)
-    write_sheet(path, entries, is_clean=is_clean, title=TITLE)
+    write_sheet(path, entries, is_clean=is_clean, scale=SCALE, title=TITLE)
     return path
 
 
@@ -86,18 +100,24 @@ def test_content(sheet):
 def test_pictures(sheet):
     for pictures, shown in zip(PICTURES, data_of(sheet)["entries"], strict=True):
         assert (shown["width"], shown["height"]) == (WIDTH, HEIGHT)
-        for kind in KINDS:
-            start, data = shown["images"][kind].split(",")
+        whole = [(shown["images"][kind], pictures[kind]) for kind in KINDS]
+        parts = [(shown["details"][kind]["image"], DETAILS[kind].pixels) for kind in DETAILS]
+        for encoded, given in whole + parts:
+            start, data = encoded.split(",")
             assert start == "data:image/webp;base64"
             picture = np.asarray(Image.open(io.BytesIO(b64decode(data))).convert("RGB"), np.float64)
-            given = pictures[kind]
             assert np.abs(picture - given).mean() < 0.2 * given.std()
+        assert [shown["details"][kind]["box"] for kind in DETAILS] == [list(BOX)] * 2
 
 
 def test_120_pairs_take_less_than_20_megabytes(tmp_path):
-    pictures = {kind: golden.photo(270, 360, seed=seed) for seed, kind in enumerate(KINDS)}
-    shifts = np.random.default_rng(0).random((400, 5), np.float32)
-    entries = [make_entry(name, 0, pictures, shifts) for name in CLEAN[:4]]
+    lr, hr = (
+        np.asarray(Image.open(README / name).convert("RGB")) for name in ("church.png", "church_true.png")
+    )
+    pictures = dict.fromkeys(KINDS, hr[:225, :300])
+    details = {"lr": Detail(BOX, lr), "hr": Detail(BOX, hr)}
+    shifts = np.random.default_rng(0).random((100, 5), np.float32)
+    entries = [make_entry(name, 0, pictures, shifts, details=details) for name in CLEAN[:4]]
     assert 30 * write(tmp_path / "sheet.html", entries).stat().st_size < 20e6
 
 
@@ -196,11 +216,10 @@ def test_cards(open_page):
     for name, severity in SHOWN.items():
         assert verdict(page, name) == ("Clean" if severity <= 1 else "Rejected", False)
         assert text(page, card(name, ".severity")) == f"severity {severity:.2f}"
-        assert text(page, card(name, "tbody")).split("\n") == ["shift\t0.12, -0.31 px", "<i>7</i>\t&lt;"]
-    assert text(page, card("d.png", ".reason")) == "shift <1.32> px (limit 0.60)"
+        assert text(page, card(name, "dl")).split("\n") == ["shift", "0.12, -0.31 LR px", "<i>7</i>", "&lt;"]
+    assert text(page, card("d.png", ".reason")) == "shift <1.32> LR px (limit 0.60)"
     captions = "[...document.querySelectorAll('article:first-of-type figcaption')].map((c) => c.textContent)"
-    assert page.evaluate(captions) == ["LR", "HR", "Difference", "Shifts"]
-    assert page.evaluate("document.querySelectorAll('img').length") == 4 * len(SHOWN)
+    assert page.evaluate(captions) == ["LR", "HR", "1 LR px"]
     assert page.evaluate("document.querySelectorAll('script, style').length") == 3
 
 
@@ -260,15 +279,17 @@ def test_overturned_by_keyboard(open_page):
 
 def test_stepped_to_card_is_below_the_bar(open_page):
     page = open_page(height=500)
-    for name in WORST_FIRST[:3]:
+    for name in WORST_FIRST[:4]:
         page.press("j")
         assert page.evaluate("document.querySelector('.current h2').textContent") == name
-    bar, top = (
-        page.evaluate(f"document.querySelector('{selector}').getBoundingClientRect().{side}")
-        for selector, side in (("#bar", "bottom"), (".current", "top"))
-    )
     assert page.evaluate("scrollY") > 0
-    assert 0 < top - bar < 30
+    for key in "jkkkk":
+        page.press(key)
+        bar, top, bottom = (
+            page.evaluate(f"document.querySelector('{selector}').getBoundingClientRect().{side}")
+            for selector, side in (("#bar", "bottom"), (".current", "top"), (".current", "bottom"))
+        )
+        assert bar < top < bottom < 500
     assert style(page, ".current .overturn", "outlineStyle") == "solid"
 
 
@@ -338,54 +359,151 @@ def test_filters(open_page):
     assert verdict(page, "c.png") == ("Rejected", True)
 
 
-def blinking(page, name, place):
-    """Which picture is in the place of LR or of HR, and what its caption says."""
-    figure = card(name, f".{place}")
-    source = page.evaluate(f"document.querySelector('{figure} img').src")
-    images = page.evaluate(f"sheet.entries[{WORST_FIRST.index(name)}].images")
-    (kind,) = [kind for kind, image in images.items() if image == source]
-    assert text(page, f"{figure} figcaption") == kind.upper()
-    return kind
+def panes(page, name):
+    """Which pictures are in the places of LR and of HR, as their captions say, too."""
+    shown = [
+        page.evaluate(
+            f"[...document.querySelectorAll('{card(name, f'.{place} .plane')}')]"
+            ".filter((plane) => getComputedStyle(plane).visibility === 'visible')"
+            ".map((plane) => plane.classList[1]).join()"
+        )
+        for place in ("lr", "hr")
+    ]
+    captions = [text(page, f"{card(name, f'.{place}')} figcaption") for place in ("lr", "hr")]
+    assert captions == [kind.upper() for kind in shown]
+    return shown
 
 
-def test_blinks_under_the_mouse(open_page):
+def test_blinks_by_click(open_page):
     page = open_page()
-    page.hover(card("d.png", ".lr .stage"))
-    assert (blinking(page, "d.png", "lr"), blinking(page, "d.png", "hr")) == ("hr", "hr")
     page.click(card("d.png", ".lr .stage"))
-    page.move(page.point_of(card("d.png", ".lr .stage"), 0.6, 0.6))
-    assert blinking(page, "d.png", "lr") == "lr"
-    page.click(card("d.png", ".lr .stage"))
-    assert blinking(page, "d.png", "lr") == "hr"
+    assert panes(page, "d.png") == ["hr", "lr"]
     page.hover(card("d.png", ".hr .stage"))
-    assert (blinking(page, "d.png", "lr"), blinking(page, "d.png", "hr")) == ("lr", "lr")
-    page.hover("#counts")
-    assert blinking(page, "d.png", "hr") == "hr"
-
-
-def test_scrolling_under_a_resting_mouse_does_not_blink(open_page):
-    page = open_page(height=500)
-    page.press("j")
-    page.hover(card("b.png", ".lr .stage"))
-    assert blinking(page, "b.png", "lr") == "hr"
-    page.press("j")
-    page.wait_for(f"document.querySelector('{card(HOSTILE, '.lr .stage')}').matches(':hover')")
-    assert [blinking(page, name, "lr") for name in WORST_FIRST] == ["lr"] * 5
+    page.click(card("d.png", ".hr .stage"))
+    assert [panes(page, name) for name in WORST_FIRST] == [["lr", "hr"]] * 5
 
 
 def test_blinks_by_key(open_page):
     page = open_page()
     page.press("b")
+    assert panes(page, "b.png") == ["hr", "lr"]
+    page.press("b")
     page.press("j")
     page.press("b")
-    assert blinking(page, "b.png", "lr") == "hr"
-    page.press("b")
-    assert blinking(page, "b.png", "lr") == "lr"
+    assert panes(page, "b.png") == ["lr", "hr"]
+    assert panes(page, HOSTILE) == ["hr", "lr"]
+
+
+def box_of(page, selector):
+    """Left and upper end, width and height in the window."""
+    return page.evaluate(
+        f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
+        "return [b.left, b.top, b.width, b.height] })()"
+    )
+
+
+def looked_at(page, name, place, kind):
+    """What is in the middle of a pane, as shares of a picture's width and height."""
+    pane, plane = (box_of(page, card(name, f".{place} {part}")) for part in (".stage", f".plane.{kind}"))
+    return [(pane[i] + pane[2 + i] / 2 - plane[i]) / plane[2 + i] for i in (0, 1)]
+
+
+ZOOMS = [2, 4, 8, 16]
+
+
+def test_zoom_is_one_for_all_and_by_whole_pixels(open_page):
+    page = open_page()
+    assert text(page, "#level") == "LR pixel \u00d7 4"
+    page.press("-")
+    for zoom in ZOOMS:
+        assert text(page, "#level") == f"LR pixel \u00d7 {zoom}"
+        for name in WORST_FIRST:
+            for place, kind in itertools.product(("lr", "hr"), repeat=2):
+                left, top, width, height = box_of(page, card(name, f".{place} .plane.{kind}"))
+                assert (width, height) == (zoom * WIDTH, zoom * HEIGHT)
+                detail = box_of(page, card(name, f".{place} .plane.{kind} img + img"))
+                expected = [left + BOX[0] * width, top + BOX[1] * height, BOX[2] * width, BOX[3] * height]
+                assert detail == pytest.approx(expected, abs=0.02)
+        assert style(page, card("d.png", ".lr .plane.hr img + img"), "imageRendering") == "pixelated"
+        page.click("#zoom-in")
+    assert page.evaluate("document.getElementById('zoom-in').disabled")
+    for _ in range(9):
+        page.press("-")
+    assert text(page, "#level") == "whole picture"
+    pane, plane = (box_of(page, card("d.png", f".lr {part}")) for part in (".stage", ".plane.lr"))
+    assert plane[3] == pytest.approx(pane[3], abs=0.1)
+    assert plane[0] + plane[2] / 2 == pytest.approx(pane[0] + pane[2] / 2, abs=1)
+
+
+def test_pixels_are_shown_as_they_are(open_page, tmp_path):
+    """Every other LR column is white; at 8 screen pixels to one, the middle of the pane shows so."""
+    lr = np.zeros((120, 200, 3), np.uint8)
+    lr[:, ::2] = 255
+    hr = lr.repeat(2, 0).repeat(2, 1)
+    details = {"lr": Detail(BOX, lr), "hr": Detail(BOX, hr)}
+    page = open_page(write(tmp_path / "sheet.html", [make_entry("a.png", 0.5, details=details)]))
+    page.press("+")
+    for place in ("lr", "hr"):
+        picture = Image.open(io.BytesIO(b64decode(page.picture_of(f"article .{place} .stage"))))
+        row = np.asarray(picture.convert("L"), int)[picture.height // 2]
+        (edges,) = np.nonzero(np.abs(np.diff(row)) > 200)
+        assert len(edges) > 20
+        assert set(np.diff(edges)) == {8}
+
+
+@pytest.mark.parametrize("place", ["lr", "hr"])
+def test_dragged_together(open_page, place):
+    page = open_page()
+    stage = card("d.png", f".{place} .stage")
+    start = page.point_of(stage)
+    page.drag(start, {"x": start["x"] - 40, "y": start["y"] + 20})
+    for pane, kind in itertools.product(("lr", "hr"), repeat=2):
+        expected = [MIDDLE[0] + 40 / 4 / WIDTH, MIDDLE[1] - 20 / 4 / HEIGHT]
+        assert looked_at(page, "d.png", pane, kind) == pytest.approx(expected, abs=0.6 / 4 / HEIGHT)
+        assert looked_at(page, "a.png", pane, kind) == pytest.approx(MIDDLE, abs=0.6 / 4 / HEIGHT)
+    assert panes(page, "d.png") == ["lr", "hr"]  # a drag is no click
+    for _ in range(9):
+        page.drag(start, {"x": start["x"] + 90, "y": start["y"] + 60})
+    pane, plane = (box_of(page, card("d.png", f".hr {part}")) for part in (".stage", ".plane.hr"))
+    assert plane[:2] == pane[:2]  # the end of the picture
+
+
+def test_the_map_shows_and_moves_what_panes_show(open_page):
+    page = open_page()
+
+    def framed():
+        stage, frame = (box_of(page, card("d.png", f".map {part}")) for part in (".stage", ".frame"))
+        return [(frame[i] + frame[2 + i] / 2 - stage[i]) / stage[2 + i] for i in (0, 1)], frame[2] / stage[2]
+
+    middle, share = framed()
+    assert middle == pytest.approx(MIDDLE, abs=0.01)
+    assert share == pytest.approx(box_of(page, card("d.png", ".lr .stage"))[2] / 4 / WIDTH, abs=0.01)
+    page.click(card("d.png", ".map .stage"), 0.7, 0.3)
+    assert looked_at(page, "d.png", "hr", "hr") == pytest.approx([0.7, 0.3], abs=0.01)
+    assert framed()[0] == pytest.approx([0.7, 0.3], abs=0.02)
+    assert panes(page, "d.png") == ["lr", "hr"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080)])
+def test_five_pairs_a_screen(open_page, width, height):
+    page = open_page(width=width, height=height)
+    page.press("j")
+    for _ in WORST_FIRST[1:]:
+        page.press("j")
+    whole = page.evaluate(
+        "[...document.querySelectorAll('article')].map((card) => card.getBoundingClientRect())"
+        ".filter((box) => box.top > document.getElementById('bar').offsetHeight && box.bottom <= innerHeight)"
+        ".length"
+    )
+    assert whole == 5
+    _, _, pane_width, pane_height = box_of(page, card("b.png", ".lr .stage"))
+    assert pane_width > 200
+    assert pane_height >= 128
 
 
 def test_the_clicked_card_is_the_one_keys_act_on(open_page):
     page = open_page()
-    page.click(card("a.png", ".difference"))
+    page.click(card("a.png", "dl"))
     page.press(" ")
     page.press("j")
     page.press("Enter")
@@ -400,38 +518,43 @@ def test_arrows(open_page):
     )
     arrows = {float(opacity): np.array(re.findall(r"-?[\d.]+", path), float) for opacity, path in paths}
     assert set(arrows) == {1.0, 0.5}
-    np.testing.assert_allclose(arrows[1.0][:2], [0.25 * WIDTH, 0.5 * HEIGHT])
-    np.testing.assert_allclose(arrows[0.5][:2], [0.75 * WIDTH, 0.5 * HEIGHT])
+    width, height = page.evaluate(
+        f"(() => {{ const box = document.querySelector('{card('d.png', 'svg')}').viewBox.baseVal;"
+        "return [box.width, box.height] })()"
+    )
+    assert width / height == pytest.approx(WIDTH / HEIGHT)
+    np.testing.assert_allclose(arrows[1.0][:2], [0.25 * width, 0.5 * height], atol=0.05)
+    np.testing.assert_allclose(arrows[0.5][:2], [0.75 * width, 0.5 * height], atol=0.05)
     right, up = arrows[1.0][2:4], arrows[0.5][2:4]
     assert right[0] > 10
     assert right[1] == up[0] == 0
     assert up[1] == pytest.approx(-right[0] / 2, abs=0.1)
     ruler, stage = (
         page.evaluate(f"document.querySelector('{card('d.png', part)}').getBoundingClientRect().width")
-        for part in (".ruler", ".shifts .stage")
+        for part in (".ruler", ".map .stage")
     )
-    pixels = float(text(page, card("d.png", ".scale")).removesuffix(" LR px"))
+    pixels = float(text(page, card("d.png", ".map figcaption")).removesuffix(" LR px"))
     assert pixels == 1
-    assert ruler / pixels == pytest.approx(right[0] / 1.5 * stage / WIDTH, rel=0.02)
+    assert ruler / pixels == pytest.approx(right[0] / 1.5 * stage / width, rel=0.02)
 
 
 @pytest.mark.parametrize(("shift", "note"), [(0, "0.2 LR px"), (0.55, "0.5 LR px"), (730, "500 LR px")])
 def test_scale_notes(open_page, tmp_path, shift, note):
     shifts = np.array([(x, 0.5, shift, 0, 1) for x in (0.2, 0.5, 0.8)], np.float32)
     page = open_page(write(tmp_path / "sheet.html", [make_entry("a.png", 0.5, shifts=shifts)]))
-    assert text(page, ".scale") == note
+    assert text(page, ".map figcaption") == note
 
 
 def test_no_shifts(open_page, tmp_path):
     entry = make_entry("a.png", 0.5, shifts=np.zeros((0, 5), np.float32), figures={})
     page = open_page(write(tmp_path / "sheet.html", [entry]))
-    assert text(page, ".scale") == "none measured"
+    assert text(page, ".map figcaption") == "no shifts measured"
 
 
 def test_every_control_has_a_name(open_page):
     page = open_page()
     nodes = page.call("Accessibility.getFullAXTree")["nodes"]
-    roles = {"button", "radio", "radiogroup", "group", "region", "image", "heading", "table", "article"}
+    roles = {"button", "radio", "radiogroup", "group", "region", "heading", "article", "DescriptionList"}
     named = [
         (node["role"]["value"], node.get("name", {}).get("value"))
         for node in nodes
@@ -440,7 +563,8 @@ def test_every_control_has_a_name(open_page):
     assert all(name for _, name in named), named
     assert ("button", f"Overturn {HOSTILE}") in named
     assert ("article", "d.png") in named
-    assert ("table", "Figures of d.png") in named
+    assert ("DescriptionList", "Figures of d.png") in named
+    assert {("button", "Zoom in"), ("button", "Zoom out")} <= set(named)
 
 
 def contrast(page, selector):
@@ -469,7 +593,8 @@ def test_contrast(open_page, scheme):
     page.click(card("a.png", ".lr .stage"))
     selectors = [
         *("#hint", "#scope", "#counts .clean strong", "#counts .rejected strong", "#counts span", "kbd"),
-        *(":checked + span", "#save-clean", "figcaption", ".flipped figcaption", "th", "td"),
+        *(":checked + span", "#save-clean", "#level", "dt", "dd", ".map figcaption"),
+        *(card("d.png", ".lr figcaption"), card("a.png", ".lr figcaption")),
         *(card("d.png", part) for part in (".badge", ".overturn", ".flag", ".reason")),
         *(card("b.png", part) for part in (".badge", ".overturn", ".severity")),
         card("a.png", ".severity"),
@@ -483,8 +608,8 @@ def test_contrast(open_page, scheme):
 def test_phone(open_page):
     page = open_page(width=360, height=640, is_touch=True)
     page.tap(card("d.png", ".lr .stage"))
-    page.wait_for(f"document.querySelectorAll('{card('d.png', '.flipped')}').length")
-    assert blinking(page, "d.png", "lr") == "hr"
+    page.wait_for("document.querySelectorAll('.swapped').length")
+    assert panes(page, "d.png") == ["hr", "lr"]
     page.tap(card(HOSTILE, ".overturn"))
     page.wait_for("overturned.size === 1")
     assert page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]") == [360, 360]
@@ -497,7 +622,7 @@ def test_phone(open_page):
 def test_print(open_page):
     page = open_page(scheme="dark")
     page.call("Emulation.setEmulatedMedia", media="print")
-    for selector in ("#filter", ".buttons", ".overturn", "#hint"):
+    for selector in ("#filter", "#zoom", ".buttons", ".overturn", "#hint"):
         assert style(page, selector, "display") == "none"
     assert style(page, "#bar", "position") == "static"
     assert style(page, "article", "breakInside") == "avoid"

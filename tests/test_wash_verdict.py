@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
+from realsr_jax.system.shards import Shard
 from realsr_jax.wash.figures import Figures
 from realsr_jax.wash.journal import Journal, Record
 from realsr_jax.wash.tables import choose_shown, summarise, write_results
@@ -185,31 +186,53 @@ def pair(folder, name):
     return Record(name, *map(str, paths))
 
 
-def known(path, pairs, scale):
-    return set(Journal(path, pairs, scale).records)
+def known(folder, pairs, scale):
+    return set(Journal(folder, pairs, scale).records)
 
 
 def test_journal_goes_on_after_a_kill(tmp_path):
     pairs = [pair(tmp_path, name) for name in "abc"]
-    first, second = record("a", uncertainty=math.nan), record("b")
-    journal = Journal(tmp_path / "j", pairs, 2)
+    first = record("a", uncertainty=math.nan)
+    second = dataclasses.replace(record("b"), lr=pairs[1].lr, hr=pairs[1].hr)
+    journal = Journal(tmp_path, pairs, 2)
     journal.add(first)
     journal.add(second)
-    with (tmp_path / "j").open("a") as file:
+    with (tmp_path / "journal.jsonl").open("a") as file:
         file.write('{"record": {"name": "c", "lr"')  # a kill in the middle of a line
-    again = Journal(tmp_path / "j", pairs, 2)
+    again = Journal(tmp_path, pairs, 2)
     assert set(again.records) == {"a", "b"}
     assert again.records["b"] == second
     assert math.isnan(again.records["a"].figures.uncertainty)
     again.add(record("c"))
-    assert known(tmp_path / "j", pairs, 2) == {"a", "b", "c"}
+    assert known(tmp_path, pairs, 2) == {"a", "b", "c"}
 
 
 def test_journal_forgets_what_has_changed(tmp_path):
     pairs = [pair(tmp_path, name) for name in "ab"]
-    journal = Journal(tmp_path / "j", pairs, 2)
+    journal = Journal(tmp_path, pairs, 2)
     journal.add(record("a"))
     journal.add(record("b"))
     (tmp_path / "ha").write_bytes(b"other")
-    assert known(tmp_path / "j", pairs, 2) == {"b"}
-    assert not known(tmp_path / "j", pairs, 3)
+    assert known(tmp_path, pairs, 2) == {"b"}
+    assert not known(tmp_path, pairs, 3)
+
+
+def test_journals_of_several_processes_are_one(tmp_path):
+    pairs = [pair(tmp_path, name) for name in "abc"]
+    first, second = (Journal(tmp_path, pairs, 2, shard=Shard(index, 2)) for index in (0, 1))
+    first.add(record("a"))
+    second.add(record("b"))
+    second.add(record("c"))
+    with (tmp_path / "journal_shard_1_of_2.jsonl").open("a") as file:
+        file.write('{"record": {"name": "c", "lr"')  # the other process is writing
+    assert known(tmp_path, pairs, 2) == {"a", "b", "c"}
+    assert Journal(tmp_path, pairs, 2, shard=Shard(0, 3)).records.keys() == {"a", "b", "c"}
+
+
+def test_what_is_known_has_the_paths_of_now(tmp_path, monkeypatch):
+    """Another process may have been started in another folder."""
+    one = pair(tmp_path, "a")
+    Journal(tmp_path, [one], 2).add(dataclasses.replace(record("a"), lr="../elsewhere/la"))
+    monkeypatch.chdir(tmp_path)
+    here = Record("a", "la", "ha")
+    assert Journal(tmp_path, [here], 2).records["a"].lr == "la"

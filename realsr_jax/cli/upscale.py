@@ -5,6 +5,7 @@
   realsr-upscale photos/*.jpg more/ -o out/     writes into out/, under the same names
   realsr-upscale photo.jpg -o large.png --weights=weights/edsr --self_ensemble
   realsr-upscale photos/ --config=aim2020_testset        (the published test-set run)
+  srun realsr-upscale photos/ -o out/ --distributed      (each process its part)
 
 Results that exist are kept, so that the same command goes on where it was stopped; --overwrite replaces them.
 Exit status: 0 if every photo was upscaled, 1 if one that was named was not, 2 if the command line is wrong.
@@ -20,6 +21,7 @@ from absl import flags
 
 from realsr_jax.cli import command
 from realsr_jax.cli.inference_flags import define_inference_flags, read_inference_flags
+from realsr_jax.cli.shard_flags import define_shard_flags, read_shard
 from realsr_jax.system.errors import UsageError
 from realsr_jax.system.jax_startup import profiled, start_jax
 from realsr_jax.system.terminal import say
@@ -72,6 +74,11 @@ def _define_flags(table: command.FlagTable) -> None:
     )
     table.text("profile", "DIR", "write a profile of the run, for TensorBoard or xprof, into a folder")
     define_inference_flags(table)
+    define_shard_flags(
+        table,
+        "upscale one part of the photos, the same whenever and wherever it is asked for, so that the same "
+        "command finishes the part of a process that was lost",
+    )
 
 
 def _read_size(values: flags.FlagValues) -> OutputSize:
@@ -91,8 +98,10 @@ def _main(values: flags.FlagValues) -> int:
     size = _read_size(values)
     background = _read_colour(values)
     config = read_inference_flags(values)
+    shard = read_shard(values)
 
     from realsr_jax.images.photo_jobs import plan_jobs
+    from realsr_jax.images.photo_listing import counted
     from realsr_jax.upscaling.photo_files import run_jobs
 
     plan = plan_jobs(
@@ -103,12 +112,15 @@ def _main(values: flags.FlagValues) -> int:
         extension=None if values.format is None else f".{values.format}",
         suffix=values.suffix,
         overwrite=values.overwrite,
+        shard=shard,
     )
-    report = command.output_folder(values, "report")
+    report, profile = (command.output_folder(values, name) for name in ("report", "profile"))
+    if shard is not None:  # each process has its own page
+        report, profile = (folder and folder / shard.file_name for folder in (report, profile))
     comparison = (
         _make_comparison(config, size, values.tile_batch) if report is not None and plan.todo else None
     )
-    with profiled(command.output_folder(values, "profile")):
+    with profiled(profile):
         status = run_jobs(
             plan,
             config,
@@ -121,6 +133,8 @@ def _main(values: flags.FlagValues) -> int:
     if report is not None:
         place = None if comparison is None else comparison.write(report)
         say(f"report: {place or 'there are no new results to show'}")
+    if shard is not None:
+        say(f"shard {shard}: {len(plan.jobs):,} of {counted(len(plan.listed), 'photo')}")
     return status
 
 

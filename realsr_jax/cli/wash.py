@@ -3,6 +3,7 @@
   realsr-wash --lr=X2/LR --hr=X2/HR --output=washed
   realsr-wash --lr='city100/*L.PNG' --hr='city100/*H.PNG' --output=washed
   realsr-wash --lr=LR --hr=HR --output=washed --keep=0.975 --align=washed/aligned
+  srun realsr-wash --lr=LR --hr=HR --output=washed --distributed      (then without: the report)
 
 Exit status: 0 if all went well, 1 if a file is broken or has no partner, 2 if the command line is wrong.
 """
@@ -18,6 +19,7 @@ from typing import Any
 from absl import flags
 
 from realsr_jax.cli import command
+from realsr_jax.cli.shard_flags import define_shard_flags, read_shard
 from realsr_jax.system.errors import UsageError
 from realsr_jax.system.processes import count_cores, in_processes
 from realsr_jax.system.terminal import Progress, complain, say
@@ -64,6 +66,11 @@ def _define_flags(table: command.FlagTable) -> None:
     for limit in dataclasses.fields(Limits):
         default = getattr(Limits, limit.name)
         table.number(limit.name, f"{limit.metadata['text']} ({default:g})", default)
+    define_shard_flags(
+        table,
+        "only measure one part of the pairs, into a journal of its own in --output, which all share; once "
+        "all are measured, the same command without this judges, aligns and reports",
+    )
 
 
 def _main(values: flags.FlagValues) -> int:
@@ -75,9 +82,11 @@ def _main(values: flags.FlagValues) -> int:
     limits = Limits(**given)
     output, align = (command.output_folder(values, name) for name in ("output", "align"))
     assert output is not None
+    shard = read_shard(values)
     pairs, problems = _list_pairs(values.lr, values.hr)
-    for problem in problems:
-        complain(_NAME, problem)
+    if shard is None or shard.index == 0:  # once is enough
+        for problem in problems:
+            complain(_NAME, problem)
 
     from realsr_jax.wash.pair_files import commonest_scale
 
@@ -88,13 +97,20 @@ def _main(values: flags.FlagValues) -> int:
     if align is not None:
         _check_align(align, pairs)
     output.mkdir(parents=True, exist_ok=True)
-    records = _measure(pairs, scale, output / "journal.jsonl", workers)
-    verdicts = judge_all(records, limits, keep=values.keep)
-    judged = list(zip(records, verdicts, strict=True))
-    write_results(output, records, verdicts)
+    own = pairs if shard is None else [pairs[item] for item in shard.choose(_sizes(pairs))]
+    records = _measure(own, Journal(output, pairs, scale, shard=shard), scale, workers)
     unreadable = [record.problem for record in records if record.fault == "unreadable"]
     for problem in unreadable:
         complain(_NAME, problem)
+    if shard is not None:
+        say(
+            f"shard {shard}: {len(own):,} of {len(pairs):,} pairs; once all parts are measured, the same "
+            f"command without --{'distributed' if values.distributed else 'shard'} judges them"
+        )
+        return 1 if unreadable else 0
+    verdicts = judge_all(records, limits, keep=values.keep)
+    judged = list(zip(records, verdicts, strict=True))
+    write_results(output, records, verdicts)
     say("\n".join(summarise(verdicts)))
     if align is not None:
         _align(judged, limits, scale, align, workers)
@@ -135,11 +151,15 @@ def _in_workers(
         yield from progress.each(made, len(jobs) + done, done=done)
 
 
-def _measure(pairs: Sequence[Record], scale: int, path: Path, workers: int) -> list[Record]:
-    """Measures what the journal does not hold yet; returns all records in order."""
+def _sizes(pairs: Sequence[Record]) -> list[int]:
+    """Returns the sizes of HR's files, 0 of those that are gone."""
+    return [os.path.getsize(pair.hr) if os.path.exists(pair.hr) else 0 for pair in pairs]
+
+
+def _measure(pairs: Sequence[Record], journal: Journal, scale: int, workers: int) -> list[Record]:
+    """Measures the pairs that the journal does not hold yet; returns their records in order."""
     from realsr_jax.wash.pair_files import measure_files
 
-    journal = Journal(path, pairs, scale)
     missing = [(pair, scale) for pair in pairs if pair.name not in journal.records]
     started = time.monotonic()
     for record in _in_workers("measuring", measure_files, missing, workers, len(pairs) - len(missing)):
@@ -191,7 +211,8 @@ def _write_sheet(judged: Sequence[_Judged], scale: int, path: Path, workers: int
     jobs = [(record, scale, verdict) for record, verdict in shown if record.fault != "unreadable"]
     entries = list(filter(None, _in_workers("page", make_entry, jobs, workers)))
     is_clean = {record.name: verdict.is_clean for record, verdict in judged}
-    write_sheet(path, entries, is_clean=is_clean, title=f"{len(judged)} pairs of scale {scale}")
+    title = f"{len(judged)} pairs of scale {scale}"
+    write_sheet(path, entries, is_clean=is_clean, scale=scale, title=title)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -5,12 +5,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from realsr_jax.images.decoding import photo_format
 from realsr_jax.images.errors import ImageError
-from realsr_jax.images.formats import WRITTEN, check_heif, has_heif, output_format
+from realsr_jax.images.formats import SUFFIXES, WRITTEN, check_heif, has_heif, output_format
 from realsr_jax.images.photo_listing import Found, Listing, can_be_read, list_photos, no_photos
 from realsr_jax.system.errors import UsageError
+from realsr_jax.system.shards import Shard
+
+_COMPRESSION: Final = {"JPEG": 8, "WEBP": 8, "AVIF": 16, "HEIF": 16}
+"""How many times more pixels a byte of these formats holds, roughly."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,15 @@ class Plan:
     """What is to be done.
 
     Attributes:
-        jobs: the photos, in the order of the inputs.
+        jobs: the photos, in the order of the inputs; of a shard, its own.
+        listed: the photos of all shards.
         left_out: what of the inputs is no job, in words; empty if nothing is.
         is_whole: whether all files that were given themselves are jobs.
         replaces: whether results that exist are replaced.
     """
 
     jobs: tuple[Job, ...]
+    listed: tuple[Job, ...]
     left_out: str = ""
     is_whole: bool = True
     replaces: bool = False
@@ -66,6 +73,7 @@ def plan_jobs(
     extension: str | None = None,
     suffix: str | None = None,
     overwrite: bool = False,
+    shard: Shard | None = None,
 ) -> Plan:
     """Pairs every photo with the file that its result goes to.
 
@@ -82,6 +90,8 @@ def plan_jobs(
         extension: of the results' names, one of `WRITTEN`, or None for that of each photo's content.
         suffix: added to the results' names; None for ``_x2`` where they stand beside their photos.
         overwrite: whether results that exist are replaced.
+        shard: the part that is this process's; None for all. Which photos are in it depends neither on the
+            results that exist nor on the other processes, and no two write to one file.
 
     Raises:
         UsageError: if an input does not exist, the output cannot be what is asked of it, or no photo can be
@@ -92,7 +102,7 @@ def plan_jobs(
     asked = extension or ("" if output is None or output.is_dir() else output.suffix.lower())
     try:
         check_heif(WRITTEN.get(asked, ""))
-        listing = list_photos(inputs, recursive=recursive, without=output, results=suffix or "")
+        listing = list_photos(inputs, recursive=recursive, without=output, results=suffix or f"_{label}")
         if not listing.found:
             raise no_photos(listing.empty[0] if listing.empty else Path(inputs[0]), listing)
     except ImageError as error:
@@ -124,7 +134,8 @@ def plan_jobs(
     jobs = _make_jobs(pairs, overwrite=overwrite)
     if all(job.problem for job in jobs):
         raise UsageError(f"{jobs[0].source}: {jobs[0].problem}")
-    return Plan(tuple(jobs), listing.left_out(), n_strange == 0, overwrite)
+    own = jobs if shard is None else [jobs[item] for item in shard.choose([guess_work(job) for job in jobs])]
+    return Plan(tuple(own), tuple(jobs), listing.left_out(), n_strange == 0, overwrite)
 
 
 def _leave_out_strange(listing: Listing) -> int:
@@ -181,3 +192,12 @@ def _make_jobs(pairs: Sequence[tuple[Path, Path]], *, overwrite: bool) -> list[J
         is_done = not overwrite and problem is None and target.is_file()
         jobs.append(Job(source, target, problem, is_done))
     return jobs
+
+
+def guess_work(job: Job) -> int:
+    """Returns about how much there is to do, by the file's size: that is known at once."""
+    try:
+        size = job.source.stat().st_size
+    except OSError:  # it is gone, which reading it will tell
+        size = 0
+    return max(size, 1) * _COMPRESSION.get(SUFFIXES.get(job.source.suffix.lower(), ""), 1)

@@ -16,8 +16,6 @@ from realsr_jax.system.terminal import complain
 
 _LEAST_SECONDS: Final = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 
-_SETTINGS: Final = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", _LEAST_SECONDS: "0"}
-
 
 @contextlib.contextmanager
 def ended_by_interrupt(name: str, message: Callable[[], str] = lambda: "interrupted") -> Iterator[None]:
@@ -55,11 +53,12 @@ def start_jax(*, cpu_devices: int | None = None) -> None:
     Raises:
         UsageError: if there is no device.
     """
-    for variable, value in _SETTINGS.items():
-        os.environ.setdefault(variable, value)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     _import_jax()
     import jax
 
+    if _LEAST_SECONDS not in os.environ:
+        jax.config.update(_LEAST_SECONDS.lower(), 0.0)
     enable_compilation_cache()
     if cpu_devices is not None and not _environment_counts_devices():
         with contextlib.suppress(RuntimeError):  # JAX has started; what is there is used

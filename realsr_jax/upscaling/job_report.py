@@ -6,16 +6,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Final, Self
 
 from realsr_jax.images import SUFFIXES, Photo
-from realsr_jax.images.photo_jobs import Job, Plan
+from realsr_jax.images.photo_jobs import Job, Plan, guess_work
 from realsr_jax.system.terminal import complain, make_bar, say
-
-_COMPRESSION: Final = {"JPEG": 8, "WEBP": 8, "AVIF": 16, "HEIF": 16}
-"""How many times more pixels a byte of these formats holds, roughly."""
 
 _BAR: Final = "{percentage:3.0f}%|{bar}| {desc}"
 _MOST_SILENCE: Final = 9.0  # seconds without a line where there is no terminal
@@ -56,7 +52,7 @@ class JobReport:
         self._is_stopped = False
         self._ended = threading.Event()
         # Work is judged by file sizes: they are known at once and grow with the pixels.
-        self._progress = {job: _Progress(_guess_work(job.source)) for job in plan.jobs if not job.is_done}
+        self._progress = {job: _Progress(guess_work(job)) for job in plan.jobs if not job.is_done}
         self._kept = [job.target for job in plan.jobs if job.is_done]
         self._written: list[Job] = []
         self._n_failed = 0
@@ -222,11 +218,3 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _guess_work(path: Path) -> float:
-    try:
-        size = path.stat().st_size
-    except OSError:  # it is gone, which reading it will tell
-        size = 0
-    return max(size, 1) * _COMPRESSION.get(SUFFIXES.get(path.suffix.lower(), ""), 1)

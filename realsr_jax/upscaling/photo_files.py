@@ -69,7 +69,7 @@ def run_jobs(
             if job.problem is not None:
                 report.failed(job, job.problem)
         if todo:
-            load = functools.partial(_load, config, size, tile_batch, plan.jobs)
+            load = functools.partial(_load, config, size, tile_batch, plan.listed)
             _work_off(todo, report, load, quality=quality, background=background, on_result=on_result)
     report.say_summary()
     return report.exit_status
@@ -92,7 +92,8 @@ def _load(config: InferenceConfig, size: OutputSize, tile_batch: int | None, job
     start_jax()
     from realsr_jax.upscaling import photo_upscaling
 
-    # Those that are done already too, so that a run that goes on cuts its photos as one without a break.
+    # Those that are done already and those of other processes too, so that a run that goes on or is shared
+    # cuts its photos as one without a break.
     photos = (job.source for job in jobs if job.problem is None)
     upscaler = photo_upscaling.load_inference(config, tile_batch=tile_batch, photos=photos)
     smoothing = photo_upscaling.make_smoothing(config)

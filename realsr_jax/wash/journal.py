@@ -1,4 +1,7 @@
-"""What is known of pairs, on disk: one line of JSON each, from which a stopped run goes on."""
+"""What is known of pairs, on disk: one line of JSON each, from which a stopped run goes on.
+
+Several processes that share the pairs write a file each; whoever reads them reads all of a folder.
+"""
 
 import dataclasses
 import json
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from realsr_jax.system.files import file_state
+from realsr_jax.system.shards import Shard
 from realsr_jax.wash.figures import Figures
 
 _VERSION: Final = 2  # of the measurements; older ones are made again
@@ -50,30 +54,42 @@ class Record:
 
 
 class Journal:
-    """The records of a run, appended to a file as they come in.
+    """The records of a run, appended to a file as they come in, beside which other processes' may stand.
 
     Attributes:
         records: what is known of the pairs, by name.
     """
 
-    def __init__(self, path: Path, pairs: Sequence[Record], scale: int) -> None:
-        """Reads a journal.
+    def __init__(
+        self, folder: Path, pairs: Sequence[Record], scale: int, *, shard: Shard | None = None
+    ) -> None:
+        """Reads all journals of a folder.
 
         Args:
-            path: the file; made if there is none.
+            folder: where they are.
             pairs: what is to be measured. What is known of these pairs holds if neither their files nor the
                 scale have changed since.
             scale: HR's size over LR's.
+            shard: the part that this process measures, which has a journal of its own.
 
         Raises:
-            OSError: if the file cannot be read or written.
+            OSError: if a file cannot be read or written.
         """
-        self._path = path
+        self._path = folder / f"journal{'' if shard is None else f'_{shard.file_name}'}.jsonl"
         self._keys = {pair.name: _fingerprint(pair, scale) for pair in pairs}
-        content = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        known = _read_lines(content)
-        self.records = {name: known[key] for name, key in self._keys.items() if key in known}
-        is_cut_off = content[-1:] not in ("", "\n")  # by a kill, in the last line
+        known: dict[str, Record] = {}
+        is_cut_off = False
+        for path in sorted(folder.glob("journal*.jsonl")):
+            content = path.read_text(encoding="utf-8", errors="replace")
+            known |= _read_lines(content)
+            if path == self._path:
+                is_cut_off = content[-1:] not in ("", "\n")  # by a kill, in the last line
+        # By the names and paths of now: another process may have run in another folder.
+        self.records = {
+            pair.name: dataclasses.replace(known[key], name=pair.name, lr=pair.lr, hr=pair.hr)
+            for pair in pairs
+            if (key := self._keys[pair.name]) in known
+        }
         self._append("\n" if is_cut_off else "")
 
     def add(self, record: Record) -> None:

@@ -12,7 +12,7 @@ from realsr_jax.images import ImageError, Metadata, Photo, read_photo, write_pho
 from realsr_jax.images.photo import check_pair_sizes
 from realsr_jax.system.errors import in_one_line
 from realsr_jax.wash.align import align_pair
-from realsr_jax.wash.contact_sheet import encode_entry
+from realsr_jax.wash.contact_sheet import Detail, encode_entry
 from realsr_jax.wash.figures import Figures
 from realsr_jax.wash.journal import Record
 from realsr_jax.wash.measure import Measured, hash_pixels, make_thumbnail, measure_pair
@@ -21,14 +21,16 @@ from realsr_jax.wash.registration import Registration
 from realsr_jax.wash.verdict import Limits, Verdict, judge
 
 _SAMPLED: Final = 25
-_SHOWN_SIDE: Final = 360
-_SHOWN_SHIFTS: Final = 300
+_SHOWN_SIDE: Final = 300
+_SHOWN_SHIFTS: Final = 100
+_DETAIL_SIDES: Final = (240, 320)  # rows and columns of HR
+_BROAD: Final = 8.0
 _SHOWN_FIGURES: Final = {
-    "shift": "{f.shift_x:.2f}, {f.shift_y:.2f} px",
+    "shift": "{f.shift_x:.2f}, {f.shift_y:.2f} LR px",
     "rotation": "{f.rotation:.2f} degrees",
     "zoom": "{f.zoom:.2f} %",
     "correlation": "{f.correlation:.3f}",
-    "local shift": "{f.local_shift:.2f} px",
+    "local shift": "{f.local_shift:.2f} LR px",
     "moving": "{f.moving:.1f} %",
     "differing": "{f.differing:.1f} %",
     "gain": "{f.gain_red:.3f}, {f.gain_green:.3f}, {f.gain_blue:.3f}",
@@ -113,7 +115,13 @@ def align_files(pair: Record, scale: int, faults: frozenset[str], limits: Limits
 
 
 def make_entry(pair: Record, scale: int, verdict: Verdict) -> dict[str, Any] | None:
-    """Makes what the sheet shows of a pair, see `encode_entry`; None if its files can no longer be read."""
+    """Makes what the sheet shows of a pair; None if its files can no longer be read.
+
+    Shown are both pictures, reduced, and pixel by pixel the part in which they differ most.
+
+    Returns:
+        What `encode_entry` returns, of some 120 kB.
+    """
     try:
         lr, hr = _read(pair.lr), _read(pair.hr)
     except ImageError:
@@ -127,7 +135,8 @@ def make_entry(pair: Record, scale: int, verdict: Verdict) -> dict[str, Any] | N
     pictures = {"lr": _shown(lr, size), "hr": _shown(hr, size)}
     pictures["difference"] = _show_difference(**pictures, difference=measured.difference)
     shifts = _show_shifts(measured.registration, (lr.shape[1], lr.shape[0]))
-    return encode_entry(pair.name, verdict, figures, pictures, shifts)
+    details = _cut_details(lr, hr, scale)
+    return encode_entry(pair.name, verdict, figures, lr.shape[:2], pictures, details, shifts)
 
 
 def _read(path: str) -> np.ndarray:
@@ -138,6 +147,38 @@ def _read(path: str) -> np.ndarray:
 def _shown(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shrinks = size[0] < image.shape[1]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _cut_details(lr: np.ndarray, hr: np.ndarray, scale: int) -> dict[str, Detail]:
+    """Cuts out the part in which LR and HR, as they lie, differ most."""
+    size = np.array(lr.shape[:2])
+    part = np.minimum(size, np.maximum(np.array(_DETAIL_SIDES) // scale, 1))
+    start = _find_most_differing(lr, _shown(hr, (lr.shape[1], lr.shape[0])), part)
+    details = {}
+    for kind, image in (("lr", lr), ("hr", hr)):
+        whole = np.array(image.shape[:2])
+        (top, left), (bottom, right) = (  # of images whose sizes do not fit, no whole pixels
+            turned(place * whole / size).astype(int)
+            for turned, place in ((np.floor, start), (np.ceil, start + part))
+        )
+        height, width = whole
+        box = left / width, top / height, (right - left) / width, (bottom - top) / height
+        details[kind] = Detail(box, image[top:bottom, left:right])
+    return details
+
+
+def _find_most_differing(lr: np.ndarray, hr: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Returns row and column of the part, of so many of them, in which two images of a size differ most.
+
+    Brightness and colour of large areas do not count: they differ everywhere.
+    """
+    greys = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (lr, hr))
+    error = cv2.subtract(*greys, dtype=cv2.CV_32F)
+    error -= cv2.GaussianBlur(error, (0, 0), _BROAD)
+    sums = cv2.integral(error * error)
+    rows, columns = part
+    inside = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
+    return np.array(np.unravel_index(np.argmax(inside), inside.shape))
 
 
 def _show_difference(lr: np.ndarray, hr: np.ndarray, difference: np.ndarray | None) -> np.ndarray:

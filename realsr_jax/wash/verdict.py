@@ -29,9 +29,11 @@ class Limits:
 
     min_contrast: float = _limit(3.0, "grey levels of standard deviation; below it, the picture is blank")
     min_correlation: float = _limit(0.4, "of the texture after alignment; below it, the pictures differ")
-    max_uncertainty: float = _limit(0.25, "LR pixels to which the shift is known; beyond, all is flat", " px")
-    max_shift: float = _limit(0.5, "LR pixels between LR and HR in the middle of the picture", " px")
-    max_corner: float = _limit(1.0, "LR pixels in the farthest corner, by shift, rotation and zoom", " px")
+    max_uncertainty: float = _limit(
+        0.25, "LR pixels to which the shift is known; beyond, it is flat", " LR px"
+    )
+    max_shift: float = _limit(0.5, "LR pixels between LR and HR in the middle of the picture", " LR px")
+    max_corner: float = _limit(1.0, "LR pixels in the farthest corner, by shift, rotation and zoom", " LR px")
     max_rotation: float = _limit(0.3, "degrees", " degrees")
     max_zoom: float = _limit(0.5, "percent by which one is enlarged against the other", " %")
     max_moving: float = _limit(3.0, "percent of the area moving half a pixel or more against the rest", " %")
