@@ -96,7 +96,7 @@ function applyFilter() {
 }
 
 function makeCard(entry, index) {
-  const title = make("h2", { id: `name-${index}`, textContent: entry.name });
+  const title = make("h2", { id: `name-${index}`, textContent: entry.name, title: entry.name });
   const button = make("button", { type: "button", className: "overturn", textContent: "Overturn" });
   button.setAttribute("aria-label", `Overturn ${entry.name}`);
   button.addEventListener("click", () => overturn(entry));

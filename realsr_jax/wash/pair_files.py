@@ -23,7 +23,7 @@ from realsr_jax.wash.verdict import Limits, Verdict, judge
 _SAMPLED: Final = 25
 _SHOWN_SIDE: Final = 300
 _SHOWN_SHIFTS: Final = 100
-_DETAIL_SIDES: Final = (240, 320)  # rows and columns of HR
+_DETAIL_SIDES: Final = (272, 400)  # rows and columns of HR
 _BROAD: Final = 8.0
 _SHOWN_FIGURES: Final = {
     "shift": "{f.shift_x:.2f}, {f.shift_y:.2f} LR px",
@@ -131,12 +131,17 @@ def make_entry(pair: Record, scale: int, verdict: Verdict) -> dict[str, Any] | N
     size = max(1, round(width * factor)), max(1, round(height * factor))
     # Of images whose sizes do not fit, nothing can be measured.
     measured = Measured(Figures(), None, None, None) if pair.fault else measure_pair(lr, hr, scale)
-    figures = {} if pair.fault else {k: text.format(f=measured.figures) for k, text in _SHOWN_FIGURES.items()}
+    figures = {} if pair.fault else _format_figures(measured.figures)
     pictures = {"lr": _shown(lr, size), "hr": _shown(hr, size)}
     pictures["difference"] = _show_difference(**pictures, difference=measured.difference)
     shifts = _show_shifts(measured.registration, (lr.shape[1], lr.shape[0]))
     details = _cut_details(lr, hr, scale)
     return encode_entry(pair.name, verdict, figures, lr.shape[:2], pictures, details, shifts)
+
+
+def _format_figures(figures: Figures) -> dict[str, str]:
+    texts = {label: text.format(f=figures) for label, text in _SHOWN_FIGURES.items()}
+    return {label: "not measured" if "nan" in text else text for label, text in texts.items()}
 
 
 def _read(path: str) -> np.ndarray:
