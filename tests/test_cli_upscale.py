@@ -26,12 +26,13 @@ from browser import data_of
 from PIL import ExifTags, Image, ImageCms, TiffTags
 
 from realsr_jax import images, ops
-from realsr_jax.cli import command, upscale
+from realsr_jax.cli import command, shard_flags, upscale
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.images import formats, photo_jobs
 from realsr_jax.metrics import psnr
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.ops.matlab_resize import imresize
+from realsr_jax.system.shards import Shard
 from realsr_jax.upscaling import job_report, photo_upscaling
 from realsr_jax.upscaling.tilings import QuarterTiles, UniformTiles
 from realsr_jax.upscaling.upscaler import BicubicUpscaler, load_upscaler
@@ -530,6 +531,14 @@ def test_shards_see_names_that_collide_in_the_whole_folder(order, capsys):
     assert "photos/a.png: its result out/a.png is already that of photos/a.jpg" in err
     assert err.count("\n") == 1
     assert load("out/a.png").shape == (2 * HEIGHT, 2 * WIDTH, 3)
+
+
+def test_a_cluster_tells_the_shard(monkeypatch, capsys):
+    monkeypatch.setattr(shard_flags, "shard_of_cluster", lambda: Shard(1, 2))
+    for name in "abc":
+        save(f"photos/{name}.png")
+    assert run("photos", "-o", "out", "--weights=bicubic", "--distributed") == 0
+    assert share_of(capsys) == "shard 2/2: 1 of 3 photos"
 
 
 def test_more_shards_than_photos(capsys):
@@ -1244,7 +1253,7 @@ def test_help_and_errors_need_no_jax():
     save("a.png")
     script = """
 import sys
-from realsr_jax.cli import command, upscale
+from realsr_jax.cli import command, shard_flags, upscale
 assert upscale.run(["x", "--help"]) == upscale.run(["x", "-h"]) == 0
 assert upscale.run(["x", "--quality=x"]) == upscale.run(["x"]) == 2
 loaded = {name.partition(".")[0] for name in sys.modules}

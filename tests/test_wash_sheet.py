@@ -613,8 +613,8 @@ def test_phone(open_page):
     page.tap(card(HOSTILE, ".overturn"))
     page.wait_for("overturned.size === 1")
     assert page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]") == [360, 360]
-    rights = "[...document.querySelectorAll('body *:not(.stage *)')].map((e) => e.getBoundingClientRect().right)"
-    assert max(page.evaluate(rights)) <= 360
+    outside = "[...document.querySelectorAll('body *:not(.stage *)')]"  # of what is zoomed
+    assert max(page.evaluate(f"{outside}.map((e) => e.getBoundingClientRect().right)")) <= 360
     assert page.evaluate("document.getElementById('bar').offsetHeight") < 640 / 4
     assert page.evaluate("document.getElementById('bar').getBoundingClientRect().top") == 0
 
