@@ -1,19 +1,24 @@
 """Each measurement against pairs of which the truth is known by other means, and planted faults."""
 
+import base64
+import io
 import math
 
 import numpy as np
 import pytest
 import wash_faults
+from PIL import Image
 from scipy import ndimage
 
 from realsr_jax.wash.align import align_pair
 from realsr_jax.wash.colour import compare_colours
 from realsr_jax.wash.difference import differing_share, measure_difference, predict
+from realsr_jax.wash.journal import Record
 from realsr_jax.wash.measure import measure_pair
+from realsr_jax.wash.pair_files import make_entry
 from realsr_jax.wash.registration import register, warp
 from realsr_jax.wash.sharpness import compare_sharpness, measure_detail
-from realsr_jax.wash.verdict import Limits, judge
+from realsr_jax.wash.verdict import Limits, Verdict, judge
 
 HEIGHT, WIDTH = 180, 240
 
@@ -223,3 +228,27 @@ def test_planted_faults_are_caught_and_clean_pairs_kept():
             planted = wash_faults.plant(photos[number], photos[number + 1], fault, strength, 2, random)
             verdict = judge(measure_pair(planted.lr, planted.hr, 2).figures, Limits())
             assert not verdict.is_clean, (fault, strength)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_the_page_shows_the_part_that_differs_most(tmp_path, scale):
+    hr = photo(0, 350 * scale, 450 * scale)
+    lr = hr.reshape(350, scale, 450, scale, 3).mean((1, 3))
+    lr = np.clip(lr + 9, 0, 255).astype(np.uint8)  # what is so everywhere does not count
+    lr[260:290, 330:360] = np.roll(lr[260:290, 330:360], 7, axis=1)
+    paths = [str(tmp_path / f"{kind}.png") for kind in ("lr", "hr")]
+    for path, image in zip(paths, (lr, hr), strict=True):
+        Image.fromarray(image).save(path)
+    entry = make_entry(Record("a.png", *paths), scale, Verdict(True, "shift", "", 0.5, frozenset()))
+    assert (entry["width"], entry["height"]) == (450, 350)
+    for (kind, shown), image in zip(entry["details"].items(), (lr, hr), strict=True):
+        factor = 1 if kind == "lr" else scale
+        left, top, width, height = np.array(shown["box"]) * [450, 350, 450, 350] * factor
+        assert left <= 330 * factor < 360 * factor <= left + width
+        assert top <= 260 * factor < 290 * factor <= top + height
+        cut = image[round(top) : round(top + height), round(left) : round(left + width)]
+        with Image.open(io.BytesIO(base64.b64decode(shown["image"].split(",")[1]))) as encoded:
+            pixels = np.asarray(encoded.convert("RGB"), np.float64)
+        assert pixels.shape == cut.shape
+        assert pixels.size <= 3 * 400 * 272
+        assert np.abs(pixels - cut).mean() < 5
