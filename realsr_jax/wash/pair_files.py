@@ -120,7 +120,7 @@ def make_entry(pair: Record, scale: int, verdict: Verdict) -> dict[str, Any] | N
     Shown are both pictures, reduced, and pixel by pixel the part in which they differ most.
 
     Returns:
-        What `encode_entry` returns, of some 120 kB.
+        What `encode_entry` returns, of some 110 kB at scale 2, 160 kB at scale 1.
     """
     try:
         lr, hr = _read(pair.lr), _read(pair.hr)
