@@ -1,8 +1,9 @@
 """The bundled default network, for photos as they are found: a compact EDSR for x2, begun as `clean_x2`.
 
 Command: realsr-train --config=default_x2 --workdir=runs/default_x2
-Data: the photos of clean_x2, degraded anew for each sample (30 % stay clean); data/city100_crops, crops of 35
-    Nikon and 35 iPhone pairs of City100 (ngchc/CameraSR, MIT), without its published test scenes.
+Data: data/clean, the photos of clean_x2, degraded anew for each sample (30 % stay clean); data/city100_crops,
+    crops of 35 Nikon and 35 iPhone pairs of City100 (https://github.com/ngchc/CameraSR, MIT), without its
+    published test scenes.
 Cost: 5,000 steps of 8 patches of 80x80; 45 minutes on 2 CPU cores without AVX-512.
 Expected: @@
 """

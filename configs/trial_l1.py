@@ -1,7 +1,8 @@
 """First of two stages for small trials: a small EDSR for x2 from scratch with L1, on photos.
 
 Command: realsr-train --config=trial_l1 --workdir=runs/trial_l1
-Data: the training photos of BSDS500 in data/bsds500/train; those whose number ends in 8 validate.
+Data: the training photos of BSDS500 in data/bsds500/train; those whose number ends in 8 validate
+    (https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html).
 Cost: 600 steps of 8 patches of 64x64.
 Expected: the score rises from epoch to epoch, when measured from 0.650 to 0.682; trial_ssim starts from here.
 """

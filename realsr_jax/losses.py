@@ -81,6 +81,30 @@ def clip_l1(sr: ArrayLike, hr: ArrayLike, *, clip_min: float = 1.0, clip_max: fl
     return jnp.clip(_absolute(sr - hr), clip_min, clip_max).mean()
 
 
+def charbonnier(sr: ArrayLike, hr: ArrayLike, *, eps: float = 0.255) -> jax.Array:
+    """Returns the mean of ``sqrt(error**2 + eps**2)``: the absolute error, but smooth around 0.
+
+    Args:
+        sr: Restored images [n, h, w, c] or [h, w, c], any real dtype, 0..255.
+        hr: True images of the same shape.
+        eps: The error below which it is nearly flat, in grey levels; more than 0.
+
+    Returns:
+        A float32 scalar.
+
+    Raises:
+        ValueError: If the shapes differ or are not those of images, or `eps` is not more than 0.
+
+    Source:
+        Lai et al., "Fast and Accurate Image Super-Resolution with Deep Laplacian Pyramid Networks", 2018,
+        equation 6; its eps is 0.001 for values 0..1.
+    """
+    if eps <= 0:
+        raise ValueError(f"eps is {eps}, expected more than 0")
+    sr, hr = _image_batches(sr, hr)
+    return jnp.sqrt(jnp.square(sr - hr) + eps**2).mean()
+
+
 def ssim_loss(sr: ArrayLike, hr: ArrayLike) -> jax.Array:
     """Returns `1 - ssim`, the mean over images, channels and all windows inside the image.
 
@@ -174,6 +198,18 @@ class ClipL1(Loss):
     clip_min: float = 0.0
     clip_max: float = 10.0
     function = staticmethod(clip_l1)
+
+
+@dataclasses.dataclass
+class Charbonnier(Loss):
+    """Absolute error that is smooth around 0.
+
+    Attributes:
+        eps: the error below which it is nearly flat, in grey levels.
+    """
+
+    eps: float = 0.255
+    function = staticmethod(charbonnier)
 
 
 @dataclasses.dataclass

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import golden
 import numpy as np
@@ -95,6 +96,16 @@ def _shown(capsys, *args):
         ([RUN, WORK, "--config.train[0].hr=gone"], 1, "gone"),
         ([RUN, "--workdir=run.py"], 2, "--workdir=run.py: is a file; name a folder"),
         ([RUN, "--workdir=run.py/w"], 2, "--workdir=run.py/w: cannot be made, "),
+        ([RUN, "--config.patchsize=3"], 2, "did you mean --config.patch_size? --config is TrainConfig, "),
+        (
+            [RUN, "--config.learning_rate=1"],
+            2,
+            "--config.learning_rate=1: did you mean --config.schedule.learning_rate? --config is",
+        ),
+        ([RUN, "--config.LearnRate=1"], 2, "did you mean --config.schedule.learning_rate? "),
+        ([RUN, "--config.hr=x"], 2, "did you mean --config.train[0].hr or --config.valid.hr? "),
+        ([RUN, "--config.train.hr=x"], 2, "did you mean --config.train[0].hr or --config.valid.hr? "),
+        (["--config=clean"], 2, "--config=clean: did you mean clean_x2? no such file, nor "),
         ([RUN, "--config.bach_size=3"], 2, "--config.bach_size=3: did you mean --config.batch_size? "),
         ([RUN, "--batch_size=3"], 2, "--batch_size=3: is a field of the configuration, write --config.batch"),
         ([RUN, WORK, "--process_id=0"], 2, "must be given together"),
@@ -196,8 +207,8 @@ def test_loss_that_is_not_finite(capsys):
 
 def test_show_counts_the_steps(capsys, tmp_path):
     assert _shown(capsys)["steps"] == "2"
-    # Two photos, batches of 4: 1000 steps an epoch, by the published rule
-    assert _shown(capsys, "--config.steps_per_epoch=0", "--config.epochs=3")["steps"] == "3000"
+    # Two photos, batches of 4: the least of 100 steps an epoch
+    assert _shown(capsys, "--config.steps_per_epoch=0", "--config.epochs=3")["steps"] == "300"
     unknown = _shown(capsys, "--config.steps_per_epoch=0", "--config.train[0].hr=gone")["steps"]
     assert unknown == "unknown until the data are there"
 
@@ -238,6 +249,66 @@ def test_a_configuration_file_that_fails(capsys, tmp_path):
     error = capsys.readouterr().err
     assert "--config=run.py: line 10: TypeError: " in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("patch_size", "patchsize", "'patchsize'; did you mean patch_size?"),
+        ("patch_size=16", "learning_rate=1e-4", "it is a field of StepDecay(learning_rate=...), Cosine(lea"),
+        ("HrFolder(", "PairFolder(", "; from realsr_jax.data.sources import PairFolder"),
+        ("def get", "from realsr_jax.losses import Ssim\n\n\ndef get", "; did you mean SSIM?"),
+        (
+            "def get",
+            "from realsr_jax import losses\nlosses.CharBonier\n\n\ndef get",
+            "; did you mean Charbonn",
+        ),
+        ("EDSRConfig(n_res", "EDSRConfig(n_rez", "'n_rezblocks'; did you mean n_resblocks?"),
+        ("EDSRConfig(n_res", "Quux(n_res", "'Quux' is not defined; realsr-train --list names what there is"),
+    ],
+)
+def test_a_configuration_file_that_guesses(capsys, tmp_path, old, new, words):
+    (tmp_path / "run.py").write_text(CONFIG.replace(old, new))
+    assert run(RUN, WORK) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_list_names_all_there_is(capsys):
+    assert run("--list") == 0
+    text = capsys.readouterr().out
+    for name in ("clean_x2", "oaddet_aim", "own_photos_x2"):
+        assert f"\n  {name} " in text
+    for call in (
+        "EDSRConfig(n_resblocks=32, n_feats=256, scale=2, res_scale=0.1, edge_padding=True)",
+        "HrFolder(hr='', border='clamp')",
+        "Mixed(parts)",
+        "ClipL1(clip_min=0.0, clip_max=10.0)",
+        "StepDecay(learning_rate=0.0001, decay_at=(), gamma=0.5)",
+        "AdamW(b1=0.9, b2=0.999, eps=1e-08, weight_decay=0.01)",
+    ):
+        assert re.search(rf"^  {re.escape(call)}\n      \S", text, re.MULTILINE), call
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("clean_x2", "https://github.com/gianni-rosato/gb82-image-set"),
+        ("real_pairs_x2", "https://github.com/ngchc/CameraSR"),
+        ("trial_l1", "https://www2.eecs.berkeley.edu/"),
+        ("oaddet_div2k", "https://data.vision.ee.ethz.ch/cvl/DIV2K/"),
+        ("oaddet_aim", "https://1drv.ms/"),
+    ],
+)
+def test_missing_data_have_an_address(capsys, name, address):
+    assert run(f"--config={name}", WORK) == 1
+    error = capsys.readouterr().err
+    assert address in error
+    assert error.count("\n") == 1
+    if name == "clean_x2":  # data of one's own have none
+        assert run(f"--config={name}", WORK, "--config.train[0].hr=gone") == 1
+        assert "http" not in capsys.readouterr().err
 
 
 def test_show_refuses_what_cannot_be(capsys):

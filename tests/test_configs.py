@@ -10,7 +10,7 @@ import pytest
 
 from realsr_jax.cli import train as command
 from realsr_jax.cli.config_files import load_config
-from realsr_jax.data.sources import Aim, Degraded, Div2k, HrFolder, Mixed, PairFolder
+from realsr_jax.data.sources import Aim, Degraded, Div2k, HrFolder, Mixed, PairFolder, Tfds
 from realsr_jax.losses import L1, SSIM, Weighted
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
@@ -19,6 +19,7 @@ from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.train.optimizers import Adam, StepDecay
 from realsr_jax.train.train_config import TrainConfig, published_epoch
 from realsr_jax.upscaling.inference_config import InferenceConfig
+from realsr_jax.weights import load_weights
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
@@ -146,6 +147,26 @@ def test_an_epoch_is_as_long_as_the_published_one(n_pairs, batch_size, steps):
     assert len(batches) == published_epoch(n_pairs, batch_size) == steps
 
 
+@pytest.mark.parametrize(
+    ("n_pairs", "batch_size", "steps", "reason"),
+    [
+        (50, 16, 100, "the least, as one pass over 50 pairs takes 4"),
+        (1, 16, 100, "the least, as one pass over 1 pair takes 1"),
+        (1600, 16, 100, "one pass over 1,600 pairs"),
+        (1601, 16, 101, "one pass over 1,601 pairs"),
+    ],
+)
+def test_an_epoch_of_own_photos_is_as_long_as_they_last(n_pairs, batch_size, steps, reason):
+    config = TrainConfig(train=(HrFolder("x"), PairFolder("y", "z")), batch_size=batch_size)
+    assert config.epoch_for(n_pairs) == (steps, reason)
+    assert config.replace(steps_per_epoch=7).epoch_for(n_pairs) == (7, "as configured")
+    for published in (Aim(), Div2k(), Tfds("aim_real_sr/x2")):
+        config.train = (published,)
+        assert config.epoch_for(n_pairs)[0] == published_epoch(n_pairs, batch_size)
+    config.train = (Aim(), HrFolder("x"))
+    assert config.epoch_for(n_pairs)[0] == steps
+
+
 @pytest.mark.parametrize("name", TRAINING)
 def test_a_stage_starts_from_the_same_network(name):
     config = load_config(name)
@@ -161,8 +182,10 @@ def test_a_stage_starts_from_the_same_network(name):
         assert config.start_from in ("", "default")
 
 
-def test_the_default_network_can_be_trained_further():
-    assert load_config("real_pairs_x2").model == load_config("default_x2").model
+@pytest.mark.parametrize("name", ["real_pairs_x2", "own_photos_x2"])
+def test_the_default_network_can_be_trained_further(name):
+    assert load_config(name).model == load_config("default_x2").model == load_weights("default")[0]
+    assert load_config(name).start_from == "default"
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -201,7 +224,7 @@ def test_training_and_validation_share_no_images(name):
                         ("data/bsds500/train", "*[0-79].jpg", "*8.jpg"),
                         ("data/clean", "*[0-8a-z].webp", "*9.webp"),
                     )
-                ]
+                ] + [("photos", "photos_valid")]
             case PairFolder(), Degraded():
                 assert Path(source.hr).parents[1] not in Path(config.valid.hr).parents
             case PairFolder(), PairFolder():

@@ -74,6 +74,12 @@ def test_pixel_losses_against_numpy():
     np.testing.assert_allclose(losses.l1(sr, hr), error.mean(), rtol=1e-6)
     np.testing.assert_allclose(losses.mse(sr, hr), (error**2).mean(), rtol=1e-6)
     np.testing.assert_allclose(losses.clip_l1(sr, hr), np.clip(error, 1, 10).mean(), rtol=1e-6)
+    smooth = np.sqrt(error**2 + 0.5**2)
+    np.testing.assert_allclose(losses.charbonnier(sr, hr, eps=0.5), smooth.mean(), rtol=1e-6)
+    slope = jax.grad(losses.charbonnier)(jnp.asarray(sr), hr, eps=0.5)
+    np.testing.assert_allclose(slope, (sr - hr) / smooth / error.size, rtol=1e-5, atol=1e-9)
+    with pytest.raises(ValueError, match="eps is 0, expected more than 0"):
+        losses.charbonnier(sr, hr, eps=0)
     clipped = losses.clip_l1(sr, hr, clip_min=4.0, clip_max=5.0)
     np.testing.assert_allclose(clipped, np.clip(error, 4, 5).mean(), rtol=1e-6)
 

@@ -6,6 +6,7 @@ REALSR_KILLS=10 makes the test of sudden deaths longer.
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import types
+from fractions import Fraction
 
 import golden
 import jax
@@ -24,18 +26,20 @@ import pytest
 from realsr_jax import images
 from realsr_jax.data import batches
 from realsr_jax.data.sources import HrFolder
+from realsr_jax.evaluate.protocols import headline, score
 from realsr_jax.losses import MSE, Weighted
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.system.processes import count_cores
-from realsr_jax.train import devices, loop, run_log, train_config
+from realsr_jax.train import devices, loop, progress_lines, run_log, train_config
 from realsr_jax.train.checkpoints import RunState
 from realsr_jax.train.initial_params import initial_params
 from realsr_jax.train.loop import BadBatchError, train
 from realsr_jax.train.optimizers import Adam, Cosine, StepDecay
 from realsr_jax.train.progress_lines import headline_name
 from realsr_jax.train.run_config import without_folders
-from realsr_jax.train.train_config import TrainConfig
+from realsr_jax.train.train_config import TrainConfig, ValidationSet
 from realsr_jax.weights import load_weights, save_weights
 
 KILLS = int(os.environ.get("REALSR_KILLS", "2"))
@@ -292,7 +296,8 @@ def _assert_one_line_and_the_end(command, since, line, *, seconds=10):
     """Asserts that a process ended soon after a moment, with one line on what it met."""
     status = command.end()
     assert time.monotonic() - since < seconds
-    told = [text for text in command.lines if not text.startswith(("EDSR", "[Gloo]", "epoch", "evaluation"))]
+    usual = ("EDSR", "[Gloo]", "epoch", "evaluation", "bicubic", "compiling")
+    told = [text for text in command.lines if not text.startswith(usual) and " steps: " not in text]
     assert told[1 if "training pairs" in told[0] else 0 :] == [f"realsr-train: {line}\n"], command.text
     assert status == 1
 
@@ -362,10 +367,19 @@ def test_records(folder, tmp_path):
     assert (result.step, result.is_complete) == (6, True)
     assert lines[0] == "EDSR, 1,259 parameters, from scratch"
     assert lines[1] == "3 training pairs on 4 cpu device(s)"
-    assert lines[2].startswith("epoch 1/2  step 1/6  loss ")
-    assert lines[5].startswith("evaluation after epoch 1: PSNR-Y ")
-    assert " dB (best so far)  PSNR-RGB " in lines[5]
+    assert lines[2] == "6 steps: 2 epochs of 3 steps, as configured"
+    assert lines[3].startswith("bicubic, to be beaten: PSNR-Y (dB) ")
+    assert lines[3].endswith(" (3 images)")
+    assert lines[4].startswith("compiling the training step")
+    assert re.fullmatch(
+        r"epoch 1/2  step 1/6  loss .*  compiled in [\d.]+ s, then computed in [\d.]+ s", lines[5]
+    )
+    assert re.fullmatch(r"epoch 1/2  step 2/6  loss .* patches/s  waiting \d+%  \d+ s left", lines[6])
+    assert lines[8].startswith("evaluation after epoch 1: PSNR-Y ")
+    assert re.search(r" dB \(\d+\.\d{4} BELOW bicubic, best so far\)  PSNR-RGB ", lines[8])
+    assert re.fullmatch(r"best in epoch \d: PSNR-Y \(dB\) [\d.]+, [\d.]+ BELOW bicubic", lines[-2])
     assert lines[-1] == f"complete; weights in {tmp_path / 'run' / 'best'}, use --weights={tmp_path / 'run'}"
+    assert not any("before the first step" in line for line in lines)
     entries = _log(tmp_path / "run")
     assert [(entry["step"], entry["epoch"]) for entry in entries if "loss" in entry] == [
         (step, 1 + (step - 1) // 3) for step in range(1, 7)
@@ -386,6 +400,107 @@ def test_records(folder, tmp_path):
         train(_config(folder, seed=1, batch_size=8), tmp_path / "run", say=lines.append)
 
 
+def _bicubic(folder, protocol):
+    """The scores of MATLAB's interpolation, by which LR was made too."""
+    scores = []
+    for path in sorted(folder.iterdir()):
+        hr = images.read_photo(path).rgb_8_bit()
+        sr = imresize(imresize(hr, Fraction(1, 2)), 2)
+        scores.append(headline(score(sr, hr, scale=2, protocol=protocol), protocol))
+    return np.mean(scores)
+
+
+def test_what_is_to_be_beaten(folder, tmp_path, monkeypatch):
+    train(_config(folder), tmp_path / "first", say=lambda _: None)
+    start = str(tmp_path / "first")
+    (tmp_path / "large").mkdir()
+    photo = images.Photo(golden.photo(48, 40), images.Metadata(), "PNG")
+    images.write_photo(photo, tmp_path / "large" / "0.png")
+    more = ValidationSet("large", HrFolder(str(tmp_path / "large")), "aim")
+    drawn = []
+    monkeypatch.setattr(run_log, "draw_curves", lambda entries, *_, **__: drawn.append(entries))
+    lines = []
+    config = _config(folder, start_from=start, more_valid=(more,), epochs=1)
+
+    def stop(line):
+        lines.append(line)
+        if "step 2/3" in line:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert not train(config, tmp_path / "run", say=stop).is_complete
+    assert train(config, tmp_path / "run", say=lines.append).is_complete
+    before, after = (entry for entry in _log(tmp_path / "run") if "valid/score" in entry)
+    assert (before["step"], before["epoch"], after["step"], after["epoch"]) == (0, 0, 3, 1)
+    for entry in (before, after):
+        assert entry["valid/bicubic"] == pytest.approx(_bicubic(folder / "photos", "benchmark"), abs=0.02)
+        assert entry["large/bicubic"] == pytest.approx(_bicubic(tmp_path / "large", "aim"), abs=1e-3)
+        assert entry["large/score"] == entry["large/aim_score"]
+        assert entry["valid/score"] == entry["valid/psnr_y"]
+    best = [entry["valid/score"] for entry in _log(tmp_path / "first") if "valid/score" in entry]
+    assert before["valid/score"] == max(best)
+    told = [line for line in lines if line.startswith("evaluation before the first step")]
+    assert [line.partition(":")[0][32:] for line in told] == ["", ", large"]
+    assert sum(line.startswith("bicubic") for line in lines) == 2  # not again when it continues
+    assert re.search(r" bicubic, [\d.]+ (above|BELOW) the weights it started from$", lines[-2])
+    assert [entry["step"] for entry in drawn[-1] if "valid/bicubic" in entry] == [0, 3]
+    assert before["valid/score"] != after["valid/score"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"name": "valid"}, "ValidationSet: name is 'valid', expected letters and digits, and not 'valid'"),
+        ({"name": "a/b"}, "ValidationSet: name is 'a/b', expected letters and digits"),
+        ({"protocol": "set5"}, "ValidationSet: protocol is 'set5', expected 'aim' or 'benchmark'"),
+        ({"source": HrFolder()}, "HrFolder: hr is '', expected a folder"),
+    ],
+)
+def test_sets_that_cannot_be(folder, fields, words):
+    each = ValidationSet(**{"name": "a", "source": HrFolder("photos")} | fields)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        _config(folder, more_valid=(each,)).validate()
+    with pytest.raises(ValueError, match="valid is None, expected a set before more_valid"):
+        _config(folder, valid=None, more_valid=(each,)).validate()
+
+
+def test_images_too_small_for_the_protocol_are_told_before_training(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"0\.png: images are too small: expected at least 27x27, got 24x28"):
+        train(_config(folder, protocol="aim"), tmp_path / "run", say=lambda _: None)
+
+
+def test_bicubic_is_a_line_in_the_curves(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn = []
+    monkeypatch.setattr(Axes, "axhline", lambda self, y, **_: drawn.append(y))
+    entries = [{"step": 3, "epoch": 1, "valid/score": 30.0, "valid/bicubic": 31.5}]
+    run_log.draw_curves(entries, tmp_path / "a.png", score_name="PSNR-Y")
+    del entries[0]["valid/bicubic"]  # of a run that was begun before it was recorded
+    run_log.draw_curves(entries, tmp_path / "b.png", score_name="PSNR-Y")
+    assert drawn == [31.5]
+
+
+def test_no_silence_and_the_time_that_is_left(folder, monkeypatch):
+    """A step takes two seconds, and the log a line every 1000 steps."""
+    now = [100.0]
+    monkeypatch.setattr(progress_lines.time, "monotonic", lambda: now[0])
+    said = []
+    config = _config(folder, epochs=10, steps_per_epoch=100)
+    lines = progress_lines.TrainProgressLines(config, None, lambda line: said.append((now[0], line)), start=0)
+    lines.compiling()
+    now[0] += 60
+    lines.compiled()
+    now[0] += 2
+    lines.first_step({"loss": 1.0})
+    assert said[-1][1].endswith("compiled in 60.0 s, then computed in 2.0 s")
+    for done in range(2, 60):
+        now[0] += 2
+        lines.meanwhile(done)
+    times = [when - 162 for when, _ in said[2:]]
+    assert times == [6, 38, 70, 102]
+    assert said[2][1] == "epoch 1/10  step 4/1000  33 min left"  # 2 s for each of 996
+
+
 def test_stop_at_the_end_of_an_epoch_leaves_its_evaluation_to_the_next_start(folder, tmp_path):
     def stop(line):
         if "step 2/3" in line:
@@ -401,6 +516,7 @@ def test_stop_at_the_end_of_an_epoch_leaves_its_evaluation_to_the_next_start(fol
     train(config, tmp_path / "whole", say=lambda _: None)
     _assert_same(_left(tmp_path / "run"), _left(tmp_path / "whole"))
     assert [entry["step"] for entry in _log(tmp_path / "run")] == [1, 2, 3, 3]
+    assert _left(tmp_path / "run")[2] == _left(tmp_path / "whole")[2]
 
 
 def test_bad_batches_end_the_run(folder, tmp_path):
@@ -463,13 +579,14 @@ def test_bad_batches_are_skipped_and_counted(folder, tmp_path):
 def test_best_checkpoint_is_kept(folder, tmp_path, monkeypatch):
     from realsr_jax.train import validation
 
-    scores = iter([3.0, 9.0, 5.0, 4.0])
+    scores = iter([6.0, 3.0, 9.0, 5.0, 4.0])  # the first is bicubic's
     monkeypatch.setattr(validation.protocols, "headline", lambda *_: next(scores))
     train(_config(folder, epochs=4), tmp_path / "run", say=lambda _: None)
     kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == [6, 10, 12]
     run_state = RunState(**_left(tmp_path / "run")[2])
-    assert run_state == RunState(best_score=9.0, best_epoch=2, ended_epochs=4)
+    expected = RunState(best_score=9.0, best_epoch=2, ended_epochs=4, bicubic_scores={"valid": 6.0})
+    assert run_state == expected
     assert json.loads((tmp_path / "run" / "best" / "model.json").read_text())["provenance"]["epoch"] == "2"
 
 
@@ -535,7 +652,8 @@ def test_a_core_is_a_device_for_the_command(folder):
     assert f"3 training pairs on {used} cpu device(s)\n" in command.text
 
 
-def test_start_from(tmp_path):
+@pytest.mark.parametrize("scale", [3, 4])
+def test_start_from(tmp_path, scale):
     params, origin = initial_params(MODEL, seed=0)
     assert origin == "from scratch"
     jax.tree.map(np.testing.assert_array_equal, params, initial_params(MODEL, seed=0)[0])
@@ -544,9 +662,9 @@ def test_start_from(tmp_path):
     assert origin == f"from {tmp_path / 'latest'}"
     jax.tree.map(np.testing.assert_array_equal, found, params)
 
-    larger = EDSRConfig(n_resblocks=1, n_feats=4, scale=3)
+    larger = EDSRConfig(n_resblocks=1, n_feats=4, scale=scale)
     found, origin = initial_params(larger, seed=1, start_from=str(tmp_path / "latest"))
-    assert origin.startswith(f"from {tmp_path / 'latest'}, which upscales by 2; afresh for 3: ")
+    assert origin.startswith(f"from {tmp_path / 'latest'}, which upscales by 2; afresh for {scale}: ")
     fresh = initial_params(larger, seed=1)[0]
     for name in fresh:
         expected = fresh if name == "upsample" else params

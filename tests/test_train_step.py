@@ -13,7 +13,7 @@ from realsr_jax.models import build_model
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
 from realsr_jax.models.precision import Precision
-from realsr_jax.train.optimizers import SGD, Adam, Cosine, RMSProp, StepDecay, make_optimizer
+from realsr_jax.train.optimizers import SGD, Adam, AdamW, Cosine, RMSProp, StepDecay, make_optimizer
 from realsr_jax.train.step import make_loss, make_state, parallelise, replicate, train_step
 
 TRAJECTORIES = (
@@ -113,10 +113,10 @@ def _linear_loss(params, batch):
     return loss, {"MSE": loss}
 
 
-def _linear_options(config, *, clip=0.0, rate=0.1):
+def _linear_options(config, *, clip=0.0, norm=0.0, rate=0.1):
     return {
         "loss_fn": _linear_loss,
-        "optimizer": make_optimizer(config, clip_gradient=clip),
+        "optimizer": make_optimizer(config, clip_gradient=clip, clip_norm=norm),
         "schedule": lambda _: rate,
     }
 
@@ -124,25 +124,29 @@ def _linear_options(config, *, clip=0.0, rate=0.1):
 OPTIMIZERS = [
     (Adam(weight_decay=0.1), "Adam", {}),
     (Adam(b1=0.8, b2=0.9, eps=1e-3), "Adam", {"betas": (0.8, 0.9), "eps": 1e-3}),
+    (AdamW(weight_decay=0.1), "AdamW", {}),
+    (AdamW(weight_decay=0.0), "AdamW", {}),
     (SGD(weight_decay=0.1), "SGD", {"momentum": 0.9}),
     (RMSProp(decay=0.9, weight_decay=0.1), "RMSprop", {"alpha": 0.9}),
 ]
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.05])
+@pytest.mark.parametrize(("clip", "norm"), [(0.0, 0.0), (0.05, 0.0), (0.0, 0.1), (0.05, 0.1)])
 @pytest.mark.parametrize(("config", "kind", "options"), OPTIMIZERS)
-def test_optimisers_are_those_of_pytorch(config, kind, options, clip):
+def test_optimisers_are_those_of_pytorch(config, kind, options, clip, norm):
     torch = pytest.importorskip("torch")  # without which the rest of this file is run too
     weights = {name: torch.nn.Parameter(torch.tensor(x)) for name, x in LINEAR.items()}
     make_reference = getattr(torch.optim, kind)
     reference = make_reference(weights.values(), lr=0.1, weight_decay=config.weight_decay, **options)
-    steps = _linear_options(config, clip=clip)
+    steps = _linear_options(config, clip=clip, norm=norm)
     state = make_state(LINEAR, steps["optimizer"])
     for lr, hr in zip(LR, HR, strict=True):
         reference.zero_grad()
         ((torch.tensor(lr) @ weights["w"] + weights["b"] - torch.tensor(hr)) ** 2).mean().backward()
         if clip:
             torch.nn.utils.clip_grad_value_(weights.values(), clip)
+        if norm:
+            torch.nn.utils.clip_grad_norm_(weights.values(), norm)
         reference.step()
         state, _ = train_step(state, {"lr": lr, "hr": hr}, **steps)
     for name, expected in weights.items():

@@ -1,14 +1,27 @@
 """Configurations of training and inference runs: Python files with ``get_config()``."""
 
+import ast
 import os
 import re
 import runpy
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from realsr_jax import configs
-from realsr_jax.system.errors import UsageError, in_one_line
+from realsr_jax.system.errors import UsageError, did_you_mean, in_one_line
+
+_FOLDER: Final = Path(str(configs.__file__)).parent
+
+
+def bundled_configs() -> list[str]:
+    """Returns the names of the bundled configurations, sorted."""
+    return sorted(file.stem for file in _FOLDER.glob("[!_]*.py"))
+
+
+def read_docstring(name: str) -> str:
+    """Returns what a configuration's file, named as for `load_config`, says of it; empty if nothing."""
+    return ast.get_docstring(ast.parse(_find(name).read_text())) or ""
 
 
 def load_config(name: str) -> Any:
@@ -20,13 +33,13 @@ def load_config(name: str) -> Any:
     Raises:
         UsageError: if there is none, or it fails; the message names the line.
     """
-    folder = Path(str(configs.__file__)).parent
-    path = folder / f"{name}.py"
-    if not (re.fullmatch(r"[a-z]\w*", name) and path.is_file()):
-        path = Path(os.path.expanduser(name))
+    path = _find(name)
     if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in folder.glob("[!_]*.py")))
-        raise UsageError(f"--config={name}: no such file, nor one of the bundled configurations: {names}")
+        names = bundled_configs()
+        raise UsageError(
+            f"--config={name}: {did_you_mean(name, names)}no such file, nor one of the bundled "
+            f"configurations: {', '.join(names)}"
+        )
     try:
         content = runpy.run_path(str(path))
         if "get_config" not in content:
@@ -35,8 +48,19 @@ def load_config(name: str) -> Any:
     except UsageError:
         raise
     except Exception as error:  # a user's file can fail in any way
+        from realsr_jax.train.choices import explain_name
+
         text = str(error.msg) if isinstance(error, SyntaxError) else in_one_line(error)
+        meant = explain_name(error)
+        text += f"; {meant}" if meant else ""
         raise UsageError(f"--config={name}: {_place(error, path)}: {text}") from error
+
+
+def _find(name: str) -> Path:
+    """Returns where a configuration's file is, or would be."""
+    path = _FOLDER / f"{name}.py"
+    is_bundled = re.fullmatch(r"[a-z]\w*", name) and path.is_file()
+    return path if is_bundled else Path(os.path.expanduser(name))
 
 
 def _place(error: Exception, path: Path) -> str:

@@ -5,7 +5,7 @@ r"""realsr-train: trains a network on all devices; started again with the same d
       --config.valid.hr=photos_valid/
   realsr-train --config=my_run.py --workdir=runs/my_run --config.start_from=weights/oaddet
 
-Ctrl-C and SIGTERM save a checkpoint and end the run.
+--list names what a configuration can be made of. Ctrl-C and SIGTERM save a checkpoint and end the run.
 Exit status: 0 if the run is complete, 1 if it failed, 2 if the command line is wrong, 3 if it was stopped.
 """
 
@@ -15,7 +15,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast, get_args
@@ -23,8 +23,9 @@ from typing import Any, Final, cast, get_args
 from absl import flags
 
 from realsr_jax.cli import command
-from realsr_jax.cli.config_files import load_config
-from realsr_jax.system.errors import UsageError, did_you_mean
+from realsr_jax.cli.config_files import bundled_configs, load_config, read_docstring
+from realsr_jax.data.errors import DataError
+from realsr_jax.system.errors import UsageError, closest_name
 from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
 from realsr_jax.system.processes import count_cores
 from realsr_jax.system.terminal import say
@@ -41,6 +42,11 @@ _IN_FLAGS: Final = (int, float, str, bool, tuple[int, ...], tuple[int, int], tup
 
 def _define_flags(table: command.FlagTable) -> None:
     table.section("Run")
+    table.switch(
+        "list",
+        "print the bundled configurations, and the networks, sources, losses, schedules and optimisers that "
+        "a configuration can name, with their fields, and stop",
+    )
     _define_config(table)
     table.text(
         "workdir",
@@ -81,7 +87,7 @@ def _define_config(table: command.FlagTable) -> None:
     for arg in args:
         if re.match(rf"--?({'|'.join(_FIELDS)})(=|$)", arg):
             raise UsageError(f"{arg}: is a field of the configuration, write --config.{arg.lstrip('-')}")
-    if args and not any(re.match(r"--?config(=|$)", arg) for arg in args):
+    if args and not any(re.match(r"--?(config|list)(=|$)", arg) for arg in args):
         raise UsageError(_NO_CONFIG)
     overrides = [arg for arg in args if re.match(r"--?(no)?config\.", arg)]
     config_flags.DEFINE_config_dataclass(
@@ -113,7 +119,7 @@ def _check_override(config: TrainConfig, arg: str) -> None:
     for step in re.findall(r"\[[^\]]*\]|[^.\[]+", flag.partition("config.")[2]):
         inside = _inside(target)
         if step not in inside:
-            guess = did_you_mean(f"{reached}.{step}", [f"{reached}.{name}" for name in inside])
+            guess = _meant_field(config, reached, step, inside)
             raise UsageError(f"{arg}: {guess}{reached} is {_described(target, inside)}")
         target, kind = inside[step]
         reached += step if step.startswith("[") else f".{step}"
@@ -125,6 +131,28 @@ def _check_override(config: TrainConfig, arg: str) -> None:
     if kind not in _IN_FLAGS:
         what = _described(target, {})
         raise UsageError(f"{arg}: {reached} is {what}; override its fields, or choose another in {choices}")
+
+
+def _meant_field(config: TrainConfig, reached: str, step: str, inside: Collection[str]) -> str:
+    """Says which field was probably meant by one that is not where an override looked for it; or nothing."""
+    if step.startswith("["):
+        return ""
+    elsewhere = list(_paths(config, "--config"))
+    meant = [path for path in elsewhere if path.endswith(f".{step}")]
+    leaves = {path.rpartition(".")[2]: path for path in reversed(elsewhere)}
+    if not meant and (near := closest_name(step, inside)):
+        meant = [f"{reached}.{near}"]
+    elif not meant and (near := closest_name(step, leaves)):
+        meant = [leaves[near]]
+    return f"did you mean {' or '.join(meant[:3])}? " if meant else ""
+
+
+def _paths(target: Any, reached: str) -> Iterator[str]:
+    """Yields the paths of all fields inside a configuration, by the names that overrides use."""
+    for step, (entry, _) in _inside(target).items():
+        path = reached + (step if step.startswith("[") else f".{step}")
+        yield path
+        yield from _paths(entry, path)
 
 
 def _inside(target: Any) -> dict[str, tuple[Any, Any]]:
@@ -145,6 +173,8 @@ def _described(target: Any, inside: Collection[str]) -> str:
 
 
 def _main(values: flags.FlagValues, argv: Sequence[str]) -> int:
+    if values["list"].value:
+        return _list()
     if not values["config"].present:
         raise UsageError(_NO_CONFIG)
     config = values.config
@@ -154,13 +184,19 @@ def _main(values: flags.FlagValues, argv: Sequence[str]) -> int:
         raise UsageError(str(error)) from error
     if values.show:
         return _show(config)
+    named = _config_named(argv)
     if folder := command.output_folder(values, "show_batch"):
-        return _show_batch(config, folder)
+        with _told_where_to_get_data(named):
+            return _show_batch(config, folder)
     command.required(values, workdir="name a directory for the run")
     workdir, profile = (command.output_folder(values, name) for name in ("workdir", "profile"))
     told = [without_folders(arg) for arg in argv[1:] if re.match(r"--?(no)?(config\b|workdir)", arg)]
     # Until the first step; then `train` notes the signal.
-    with ended_by_interrupt("realsr-train"), _joined(values) as n_cores:
+    with (
+        ended_by_interrupt("realsr-train"),
+        _told_where_to_get_data(named),
+        _joined(values) as n_cores,
+    ):
         start_jax(cpu_devices=n_cores)  # each core computes its share of a batch
 
         from realsr_jax.train.loop import train
@@ -168,6 +204,39 @@ def _main(values: flags.FlagValues, argv: Sequence[str]) -> int:
         typed = shlex.join(["realsr-train", *told])
         result = train(config, cast(Path, workdir), say=say, command=typed, profile=profile)
     return 0 if result.is_complete else 3
+
+
+def _config_named(argv: Sequence[str]) -> str:
+    """Returns what a command line, which holds it, gives for --config."""
+    named = (re.fullmatch(r"--?config(?:=(.*))?", arg) for arg in argv)
+    *_, last = (
+        (argv[place + 1] if found[1] is None else found[1]) for place, found in enumerate(named) if found
+    )
+    return last
+
+
+def _list() -> int:
+    from realsr_jax.train.choices import list_choices
+
+    say("Configurations, for --config=NAME, whose --show prints all fields (realsr_jax/configs/NAME.py)")
+    for name in bundled_configs():
+        say(f"  {name:20} {read_docstring(name).partition(chr(10))[0]}")
+    say(f"\n{list_choices()}")
+    return 0
+
+
+@contextlib.contextmanager
+def _told_where_to_get_data(name: str) -> Iterator[None]:
+    """Adds to an error about missing data what the configuration's file says about them."""
+    try:
+        yield
+    except DataError as error:
+        data = re.search(r"^Data: (.*(?:\n .*)*)", read_docstring(name), re.MULTILINE)
+        missing = [] if data is None else re.findall(r"\bdata/[\w/]*\w", data[1])
+        is_about_it = any(place in str(error) and not os.path.exists(place) for place in missing)
+        if data is None or not is_about_it or "http" in str(error):
+            raise
+        raise DataError(f"{error}; needed: {' '.join(data[1].split())}") from error
 
 
 def _show(config: TrainConfig) -> int:

@@ -44,7 +44,13 @@ Listed = tuple[list[UnreadPair], list[str]]
 
 @dataclasses.dataclass
 class Source:
-    """Base of all sources."""
+    """Base of all sources.
+
+    Attributes:
+        is_published: whether it is a published data set, of which an epoch is as long as published.
+    """
+
+    is_published: ClassVar[bool] = False
 
     def validate(self, scale: int) -> None:
         """Raises ValueError, with the reason, if the fields cannot be, for a network of a scale."""
@@ -237,6 +243,7 @@ class Div2k(Source):
     """
 
     HOMEPAGE: ClassVar = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
+    is_published: ClassVar[bool] = True
 
     root: str = "data/DIV2K"
     first: int = 1
@@ -259,7 +266,7 @@ class Div2k(Source):
             raise DataError(
                 f"{self.root}: no pair of DIV2K's images {self.first} to {self.last} ({problems[0]}); "
                 f"expected HR/0001.png and LR_bicubic/X{scale}/0001x{scale}.png there or in its folder "
-                "DIV2K, or DIV2K_train_HR and DIV2K_train_LR_bicubic as published"
+                f"DIV2K, or DIV2K_train_HR and DIV2K_train_LR_bicubic as published, of {self.HOMEPAGE}"
             )
         return pairs, problems
 
@@ -303,6 +310,7 @@ class Aim(Source):
     """
 
     HOMEPAGE: ClassVar = "https://github.com/HolmesShuan/AIM2020-Real-Super-Resolution"
+    is_published: ClassVar[bool] = True
 
     root: str = "data/AIM"
     split: str = "train"
@@ -363,6 +371,8 @@ class Tfds(Source):
         split: such as ``train``, ``validation`` or ``train[:90%]``.
         data_dir: where data sets are stored; empty for the default of TFDS.
     """
+
+    is_published: ClassVar[bool] = True
 
     name: str = "div2k/bicubic_x2"
     split: str = "train"

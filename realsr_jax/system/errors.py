@@ -44,8 +44,19 @@ def in_one_line(error: BaseException) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ``"did you mean X? "`` for the known word that is most like one, else nothing."""
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {close[0]}? " if close else ""
+    close = closest_name(word, known)
+    return f"did you mean {close}? " if close else ""
+
+
+def closest_name(word: str, known: Iterable[str]) -> str:
+    """Returns the known word that is most like one, whatever its capitals and hyphens; empty if none is."""
+    plain = {_plain(name): name for name in known}
+    close = difflib.get_close_matches(_plain(word), list(plain), 1)
+    return plain[close[0]] if close else ""
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "")
 
 
 _OUT_OF_MEMORY: Final = (

@@ -23,12 +23,16 @@ class RunState:
         best_epoch: when that was, or 0.
         ended_epochs: epochs whose evaluation and export are done.
         bad_batches: batches skipped since their loss or gradient was not finite.
+        bicubic_scores: of plain interpolation, by the names of the validation sets.
+        start_score: of the weights with which training started, or None.
     """
 
     best_score: float | None = None
     best_epoch: int = 0
     ended_epochs: int = 0
     bad_batches: int = 0
+    bicubic_scores: dict[str, float] = dataclasses.field(default_factory=dict)
+    start_score: float | None = None
 
 
 class Checkpoints:

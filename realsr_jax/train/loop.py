@@ -33,8 +33,8 @@ from realsr_jax.train.progress_lines import Meter, TrainProgressLines, headline_
 from realsr_jax.train.run_config import CONFIG_FILE, read_run_config, without_folders, write_run_config
 from realsr_jax.train.run_log import RunLog
 from realsr_jax.train.step import TrainState, make_loss, make_state, parallelise, replicate, train_step
-from realsr_jax.train.train_config import TrainConfig
-from realsr_jax.train.validation import Validation
+from realsr_jax.train.train_config import FIRST_SET, TrainConfig
+from realsr_jax.train.validation import Outcome, Validation
 from realsr_jax.weights import save_weights
 
 Say = Callable[[str], None]
@@ -110,17 +110,26 @@ class _Run:
         if not is_new:  # first without the length of an epoch, so that nothing is decoded in vain
             read_run_config(config, workdir)
         self.pairs = open_training_pairs(config, config.train, say, patch_size=config.patch_size)
-        self.config = config = config.with_epochs_for(len(self.pairs))
+        length, reason = config.epoch_for(len(self.pairs))
+        self.config = config = config.replace(steps_per_epoch=length)
         earlier = None if is_new else read_run_config(config, workdir)
         if jax.process_index() == 0:
             write_run_config(config, workdir)
-        self.validation = None
-        if config.valid is not None:
-            pairs = open_training_pairs(config, (config.valid,), say)
-            self.validation = Validation(config.model, pairs, protocol=config.protocol, dtype=config.dtype)
+        self.validations = {
+            each.name: Validation(
+                config.model,
+                open_training_pairs(config, (each.source,), say),
+                protocol=each.protocol,
+                dtype=config.dtype,
+                say=say,
+            )
+            for each in config.validation_sets
+        }
         start_from = config.start_from if is_new else ""
         params, origin = initial_params(config.model, seed=config.seed, start_from=start_from)
-        self.optimizer = make_optimizer(config.optimizer, clip_gradient=config.clip_gradient)
+        self.optimizer = make_optimizer(
+            config.optimizer, clip_gradient=config.clip_gradient, clip_norm=config.clip_norm
+        )
         state = make_state(params, self.optimizer, with_average=config.ema_decay > 0)
         restored = self.checkpoints.restore(state)
         state, self.run_state = restored or (state, RunState())
@@ -132,6 +141,7 @@ class _Run:
         say(f"{len(self.pairs):,} training pairs on {len(devices)} {devices[0].platform} device(s)")
         if idle := describe_idle_devices(config, devices):
             say(idle)
+        say(f"{config.n_steps:,} steps: {config.epochs:,} epochs of {length:,} steps, {reason}")
         if earlier is not None:
             self._tell_of_new_schedule(earlier["epochs"])
         self.meter = Meter()
@@ -165,6 +175,7 @@ class _Run:
         )
         failed = True
         try:
+            self._know_what_to_beat()
             with _signals_noted() as signals, _Profiler(profile) as profiler:
                 result = self._steps(batches, signals, profiler)
             failed = False
@@ -176,6 +187,24 @@ class _Run:
             # Where one host of several fails, the others would not come to wait for it.
             if not failed or jax.process_count() == 1:
                 self.checkpoints.close()
+
+    def _know_what_to_beat(self) -> None:
+        """Scores plain interpolation and, before the first step, the weights that training starts from."""
+        for name, validation in self.validations.items():
+            if name in self.run_state.bicubic_scores:
+                continue
+            score = self.run_state.bicubic_scores[name] = validation.score_bicubic()
+            of = "" if name == FIRST_SET else f"{name}, "
+            images = f"{of}{validation.n_images} image{'s' * (validation.n_images != 1)}"
+            self.say(f"bicubic, to be beaten: {headline_name(validation.protocol)} {score:.4f} ({images})")
+        if self.start == 0 and self.config.start_from and self.validations:
+            outcomes = self._evaluate(as_numpy(self.state.weights))
+            self.run_state.start_score = outcomes[FIRST_SET].score
+            self.lines.evaluation(0, outcomes, self.run_state)
+
+    def _evaluate(self, params: Any) -> dict[str, Outcome]:
+        """Scores parameters on all validation sets."""
+        return {name: validation(params) for name, validation in self.validations.items()}
 
     def _open_log(self) -> RunLog:
         ended = self.run_state.ended_epochs
@@ -192,18 +221,28 @@ class _Run:
             self._end_epoch(self.start)  # the run was stopped before it came to this
         for done in range(self.start + 1, config.n_steps + 1):
             profiler.before(done - self.start)
+            is_first = done == self.start + 1
             batch = self.meter.wait_for(batches)
+            if is_first:
+                self.lines.compiling()
             with _memory_explained():
                 self.state, metrics = step_fn(self.state, self._by_device(batch, stop=bool(signals)))
+            if is_first:  # devices compute in the background from here on
+                self.lines.compiled()
+                self.meter.skip_pause()
             pending.append((done, metrics))
             is_epoch_end = done % config.steps_per_epoch == 0
             saves = done % config.checkpoint_every == 0
-            logs = is_epoch_end or done % config.log_every == 0
+            logs = is_first or is_epoch_end or done % config.log_every == 0
             # A step's metrics are looked at when the next one has been handed to the device, which so is
             # never idle.
             stops = self._look_at(pending, leave=0 if saves or logs else 1)
-            if logs:
+            if is_first:
+                self.lines.first_step(self.meter.take(config.batch_size))
+            elif logs:
                 self.lines.training(done, self.meter.take(config.batch_size))
+            else:
+                self.lines.meanwhile(done)
             if stops:
                 self._look_at(pending)
                 self.checkpoints.save(self.state, self.run_state)
@@ -242,6 +281,7 @@ class _Run:
         if was_complete:
             self.say(f"already complete after step {self.start}; {where}; --config.epochs=M continues it")
         else:
+            self.lines.end(self.run_state)
             self.say(f"complete; {where}")
         return RunResult(self.config.n_steps, True, self.run_state.best_score)
 
@@ -279,13 +319,13 @@ class _Run:
         """Evaluates, exports the weights and saves."""
         epoch = done // self.config.steps_per_epoch
         params, score = as_numpy(self.state.weights), None
-        if self.validation is not None:
-            outcome = self.validation(params)
-            score, best = outcome.score, self.run_state.best_score
+        if self.validations:
+            outcomes = self._evaluate(params)
+            score, best = outcomes[FIRST_SET].score, self.run_state.best_score
             if best is None or score > best:
                 self.run_state.best_score, self.run_state.best_epoch = score, epoch
                 self._export("best", params, epoch, score)
-            self.lines.evaluation(done, outcome, self.run_state)
+            self.lines.evaluation(done, outcomes, self.run_state)
         self._export("latest", params, epoch, score)
         if self.config.save_every_epoch:
             self._export(f"epochs/{epoch}", params, epoch, score)

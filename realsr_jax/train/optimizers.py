@@ -1,6 +1,7 @@
 """Learning rates and optimisers: the class selects, its fields are the options, Optax does the work."""
 
 import dataclasses
+from typing import ClassVar
 
 import optax
 
@@ -80,9 +81,12 @@ class Optimizer:
     """Base of the optimisers, which compute what PyTorch's of the same name do.
 
     Attributes:
-        weight_decay: this times the parameters is added to the gradients.
+        weight_decay: this times the parameters is added to the gradients, or to the direction if the decay is
+            decoupled.
+        is_decoupled: whether it is.
     """
 
+    is_decoupled: ClassVar[bool] = False
     weight_decay: float
 
     def direction(self) -> optax.GradientTransformation:
@@ -109,6 +113,18 @@ class Adam(Optimizer):
     def direction(self) -> optax.GradientTransformation:
         """See `Optimizer.direction`."""
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
+
+
+@dataclasses.dataclass
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+
+    Attributes:
+        weight_decay: this and the learning rate times the parameters is what a step takes off them.
+    """
+
+    is_decoupled: ClassVar[bool] = True
+    weight_decay: float = 0.01
 
 
 @dataclasses.dataclass
@@ -147,16 +163,23 @@ class RMSProp(Optimizer):
         return optax.scale_by_rms(self.decay, self.eps, eps_in_sqrt=False)
 
 
-def make_optimizer(optimizer: Optimizer, *, clip_gradient: float = 0.0) -> optax.GradientTransformation:
+def make_optimizer(
+    optimizer: Optimizer, *, clip_gradient: float = 0.0, clip_norm: float = 0.0
+) -> optax.GradientTransformation:
     """Returns an optimiser's direction for gradients that are clipped first.
 
     Args:
         optimizer: its configuration.
         clip_gradient: bound on each gradient value; 0 for none.
+        clip_norm: bound on the norm of all gradients together, after that; 0 for none.
     """
-    decay = optimizer.weight_decay
-    return optax.chain(
-        optax.clip(clip_gradient) if clip_gradient else optax.identity(),
-        optax.add_decayed_weights(decay) if decay else optax.identity(),
-        optimizer.direction(),
-    )
+    decay = optax.add_decayed_weights(optimizer.weight_decay)
+    direction = optimizer.direction()
+    if not optimizer.weight_decay:
+        decay = optax.identity()
+    if optimizer.is_decoupled:
+        decay, direction = direction, decay
+    clips = [optax.clip(clip_gradient)] * (clip_gradient > 0)
+    clips += [optax.clip_by_global_norm(clip_norm)] * (clip_norm > 0)
+    clip = optax.chain(*clips) if len(clips) > 1 else clips[0] if clips else optax.identity()
+    return optax.chain(clip, decay, direction)

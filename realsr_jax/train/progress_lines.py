@@ -1,14 +1,20 @@
 """What a run tells while it goes on: lines for the user, and the same figures for the log."""
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from realsr_jax.evaluate.protocols import Protocol, columns
 from realsr_jax.train.checkpoints import RunState
 from realsr_jax.train.run_log import RunLog
-from realsr_jax.train.train_config import TrainConfig
+from realsr_jax.train.train_config import FIRST_SET, TrainConfig
 from realsr_jax.train.validation import Outcome
+
+_SOON: Final = 5.0
+"""Seconds after the first step when the user learns how long the run will take."""
+
+_SILENCE: Final = 30.0
+"""Seconds after a line when the next is due, whatever the log does."""
 
 
 def headline_name(protocol: str) -> str:
@@ -65,50 +71,117 @@ class TrainProgressLines:
         self._config = config
         self._log = log
         self._say = say
-        self._start = start
+        self._first = start + 1
+        self._since = self._compiled = self._told = time.monotonic()
+        self._wait = _SOON
+
+    def compiling(self) -> None:
+        """Tells that the first step is awaited."""
+        self._tell("compiling the training step, which takes minutes for large networks")
         self._since = time.monotonic()
+
+    def compiled(self) -> None:
+        """Notes that the first step is compiled and being computed."""
+        self._compiled = time.monotonic()
+
+    def first_step(self, values: dict[str, float]) -> None:
+        """Reports the first step, which neither speed nor the time that is left can be told from."""
+        compiling, self._since = self._compiled - self._since, time.monotonic()
+        computing = self._since - self._compiled
+        pace = f"compiled in {compiling:.1f} s, then computed in {computing:.1f} s"
+        self._training(self._first, values, pace)
 
     def training(self, done: int, values: dict[str, float]) -> None:
         """Reports the steps since the last report; `values` as `Meter.take` returns them."""
-        config = self._config
-        epoch = -(-done // config.steps_per_epoch)
+        speed = f"{values['patches_per_second']:.1f} patches/s  waiting {values['waiting']:.0%}"
+        self._training(done, values, f"{speed}  {self._left(done)}")
+
+    def meanwhile(self, done: int) -> None:
+        """Tells how far the run is, if the user has read nothing for a while."""
+        if time.monotonic() - self._told > self._wait:
+            self._tell(f"{self._place(done)}  {self._left(done)}")
+
+    def _training(self, done: int, values: dict[str, float], pace: str) -> None:
         if self._log is not None:
-            self._log.write(step=done, epoch=epoch, values=values)
+            self._log.write(step=done, epoch=self._epoch(done), values=values)
         parts = ", ".join(
             f"{name.removeprefix('loss/')} {value:.4g}"
             for name, value in values.items()
             if name.startswith("loss/")
         )
-        left = (time.monotonic() - self._since) / (done - self._start) * (config.n_steps - done)
         loss = f"loss {values['loss']:.4f} ({parts})" if "loss" in values else "no good batch"
-        self._say(
-            f"epoch {epoch}/{config.epochs}  step {done}/{config.n_steps}  {loss}  "
-            f"learning rate {values.get('learning_rate', 0):.3g}  "
-            f"{values['patches_per_second']:.1f} patches/s  "
-            f"waiting {values['waiting']:.0%}  {_duration(left)} left"
-        )
+        self._tell(f"{self._place(done)}  {loss}  learning rate {values.get('learning_rate', 0):.3g}  {pace}")
 
-    def evaluation(self, done: int, outcome: Outcome, run_state: RunState) -> None:
-        """Reports an evaluation."""
+    def _tell(self, line: str) -> None:
+        self._say(line)
+        self._told = time.monotonic()
+        self._wait = _SILENCE if self._told - self._since > _SOON else _SOON
+
+    def _epoch(self, done: int) -> int:
+        return -(-done // self._config.steps_per_epoch)
+
+    def _place(self, done: int) -> str:
+        config = self._config
+        return f"epoch {self._epoch(done)}/{config.epochs}  step {done}/{config.n_steps}"
+
+    def _left(self, done: int) -> str:
+        taken = time.monotonic() - self._since
+        return f"{_duration(taken / max(done - self._first, 1) * (self._config.n_steps - done))} left"
+
+    def evaluation(self, done: int, outcomes: Mapping[str, Outcome], run_state: RunState) -> None:
+        """Reports an evaluation after a step, or before the first; `outcomes` by the names of the sets."""
         epoch = done // self._config.steps_per_epoch
+        bicubic = run_state.bicubic_scores
         if self._log is not None:
-            values = {f"valid/{name}": value for name, value in outcome.values.items()}
+            values = {f"{name}/bicubic": bicubic[name] for name in outcomes}
+            for name, outcome in outcomes.items():
+                values |= {f"{name}/{figure}": value for figure, value in outcome.values.items()}
+                for sample, image in outcome.samples.items():
+                    self._log.show(step=done, name=f"{name}/{sample}", image=image)
             self._log.write(step=done, epoch=epoch, values=values)
-            for name, image in outcome.samples.items():
-                self._log.show(step=done, name=f"valid/{name}", image=image)
-        protocol = Protocol(self._config.protocol)
-        figures = {
-            column.field: f"{column.heading} {outcome.values[column.field]:.4f} {column.unit}".rstrip()
-            for column in columns(protocol)
-        }
-        decisive = figures.pop(protocol.headline)
-        best = "best so far" if run_state.best_epoch == epoch else f"best in epoch {run_state.best_epoch}"
-        self._say(f"evaluation after epoch {epoch}: {decisive} ({best})  {'  '.join(figures.values())}")
+        when = f"evaluation after epoch {epoch}" if done else "evaluation before the first step"
+        for each in self._config.validation_sets:
+            remarks = [_compared(outcomes[each.name].score, bicubic[each.name], "bicubic")]
+            if each.name == FIRST_SET and done:
+                is_best = run_state.best_epoch == epoch
+                remarks.append("best so far" if is_best else f"best in epoch {run_state.best_epoch}")
+            decisive, others = _figures(outcomes[each.name], each.protocol)
+            name = "" if each.name == FIRST_SET else f", {each.name}"
+            self._tell(f"{when}{name}: {decisive} ({', '.join(remarks)})  {others}")
+
+    def end(self, run_state: RunState) -> None:
+        """Tells what the best weights are worth."""
+        score, start = run_state.best_score, run_state.start_score
+        if score is None:
+            return
+        remarks = [_compared(score, run_state.bicubic_scores[FIRST_SET], "bicubic")]
+        if start is not None:
+            remarks.append(_compared(score, start, "the weights it started from"))
+        name = headline_name(self._config.protocol)
+        self._tell(f"best in epoch {run_state.best_epoch}: {name} {score:.4f}, {', '.join(remarks)}")
 
     def plot(self) -> None:
         """Draws the curves anew."""
         if self._log is not None:
             self._log.plot()
+
+
+def _figures(outcome: Outcome, protocol: str) -> tuple[str, str]:
+    """Returns the figure that decides and the others, for people."""
+    rules = Protocol(protocol)
+    figures = {
+        column.field: f"{column.heading} {outcome.values[column.field]:.4f} {column.unit}".rstrip()
+        for column in columns(rules)
+    }
+    decisive = figures.pop(rules.headline)
+    return decisive, "  ".join(figures.values())
+
+
+def _compared(score: float, other: float, what: str) -> str:
+    """Says how far a score is above or below another one."""
+    if score == other:
+        return f"equal to {what}"
+    return f"{abs(score - other):.4f} {'above' if score > other else 'BELOW'} {what}"
 
 
 def _duration(seconds: float) -> str:

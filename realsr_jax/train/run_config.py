@@ -14,6 +14,7 @@ CONFIG_FILE: Final = "config.json"
 _MAY_CHANGE: Final = frozenset(
     {
         "epochs",
+        "more_valid",
         "dtype",
         "remat",
         "accumulate",

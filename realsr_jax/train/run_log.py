@@ -17,7 +17,9 @@ class RunLog:
 
     ``log.jsonl`` has one object a line: ``step`` and ``epoch`` with ``loss``, ``loss/NAME``,
     ``learning_rate``, ``gradient_norm``, ``patches_per_second`` and ``waiting`` (share of the time spent
-    waiting for data), or, after an evaluation, ``valid/score``, ``valid/psnr`` and so on.
+    waiting for data), or, after an evaluation (with ``step`` 0: before the first step), ``valid/score``,
+    ``valid/bicubic`` (the score of plain interpolation), ``valid/psnr_rgb`` and so on, and the same of
+    further sets by their names.
     """
 
     def __init__(self, workdir: Path, *, step: int, epoch: int, score_name: str):
@@ -37,7 +39,7 @@ class RunLog:
         entries = [
             entry
             for entry in read_log(workdir)
-            if entry["step"] <= step and ("valid/score" not in entry or entry["epoch"] <= epoch)
+            if 0 < step >= entry["step"] and ("valid/score" not in entry or entry["epoch"] <= epoch)
         ]
         write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in entries))
         self._file = self._path.open("a")
@@ -81,7 +83,7 @@ def read_log(workdir: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(entries: list[dict[str, Any]], path: Path, *, score_name: str) -> None:
-    """Draws loss and score over steps as a PNG, whole or not at all."""
+    """Draws loss and score over steps, and bicubic's score, as a PNG, whole or not at all."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
@@ -100,6 +102,11 @@ def draw_curves(entries: list[dict[str, Any]], path: Path, *, score_name: str) -
         steps = [e["step"] for e in evaluations]
         right.plot(steps, [e["valid/score"] for e in evaluations], color="tab:orange", marker=".")
         right.set_ylabel(f"validation {score_name}", color="tab:orange")
+        bicubic = evaluations[-1].get("valid/bicubic", math.nan)  # runs of earlier releases have none
+        if math.isfinite(bicubic):
+            right.axhline(bicubic, color="tab:orange", ls="--", lw=1)
+            place = (0.01, bicubic), right.get_yaxis_transform()
+            right.text(*place[0], "bicubic", transform=place[1], color="tab:orange", va="bottom")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     write_atomically(path, picture.getvalue())

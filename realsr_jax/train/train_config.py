@@ -5,6 +5,7 @@ what cannot be, once all overrides are made.
 """
 
 import dataclasses
+import re
 from dataclasses import field
 from typing import Any, Final, Self
 
@@ -17,7 +18,26 @@ from realsr_jax.models.precision import check_dtype
 from realsr_jax.system.errors import require
 from realsr_jax.train.optimizers import Adam, Optimizer, Schedule, StepDecay
 
-_LEAST_STEPS: Final = 1000
+FIRST_SET: Final = "valid"
+"""The name of the validation set whose score decides which weights are best."""
+
+_LEAST_STEPS: Final = 100
+_PUBLISHED_LEAST_STEPS: Final = 1000
+
+
+@dataclasses.dataclass
+class ValidationSet:
+    """A further set of images that is scored after each epoch.
+
+    Attributes:
+        name: what the log calls it.
+        source: its images.
+        protocol: of its evaluation, "aim" or "benchmark".
+    """
+
+    name: str
+    source: Source
+    protocol: str = "aim"
 
 
 @dataclasses.dataclass
@@ -27,7 +47,8 @@ class TrainConfig:
     Attributes:
         model: the network.
         train: the training data; several sources are joined, or one `Mixed` gives each its share.
-        valid: the data of the evaluation after each epoch, or None.
+        valid: the data of the evaluation after each epoch, by which the best weights are chosen, or None.
+        more_valid: further sets that are scored, each by its own protocol.
         start_from: where the parameters come from: a weights directory or a training run's directory (its
             best weights, those of the highest score; ``RUN/latest`` for the latest, which the published code
             calls best); empty to start from scratch.
@@ -38,9 +59,9 @@ class TrainConfig:
         patch_size: side of a patch in HR pixels.
         epochs: how many; evaluation and export of weights come after each. The published code, told
             ``--epochs N``, makes one less.
-        steps_per_epoch: batches that make an epoch; 0 for the published rule, by the number of pairs
-            (`published_epoch`).
+        steps_per_epoch: batches that make an epoch; 0 for what the number of pairs gives (`epoch_for`).
         clip_gradient: bound on each gradient value; 0 for none.
+        clip_norm: bound on the norm of all gradients together, `gradient_norm` in the log; 0 for none.
         accumulate: parts in which each device's share of a batch passes the network, one after the other.
         ema_decay: decay per step of the averaged parameters that are evaluated and exported; 0 for none.
         dtype: the arithmetic, one of `precision.DTYPES`, which mean the same in upscaling; parameters, their
@@ -49,7 +70,7 @@ class TrainConfig:
         max_bad_batches: batches with a loss or gradient that is not finite that are skipped before the run
             stops; 0 stops at the first.
         skip_bad_images: leave out images that cannot be used instead of stopping before training.
-        protocol: of the evaluation, "aim" or "benchmark".
+        protocol: of the evaluation on `valid`, "aim" or "benchmark".
         checkpoint_every: steps between checkpoints; there is always one after each epoch.
         log_every: steps between lines of the log.
         seed: of the initial parameters, the order of the data, crops, flips and degradations.
@@ -64,6 +85,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=EDSRConfig)
     train: tuple[Source, ...] = ()
     valid: Source | None = None
+    more_valid: tuple[ValidationSet, ...] = ()
     start_from: str = ""
     losses: tuple[Weighted, ...] = field(default_factory=lambda: (Weighted(L1()),))
     optimizer: Optimizer = field(default_factory=Adam)
@@ -73,6 +95,7 @@ class TrainConfig:
     epochs: int = 300
     steps_per_epoch: int = 0
     clip_gradient: float = 0.0
+    clip_norm: float = 0.0
     accumulate: int = 1
     ema_decay: float = 0.0
     dtype: str = "float32"
@@ -96,13 +119,12 @@ class TrainConfig:
         require(len(self.losses) > 0, self, "losses", "at least one term")
         for name in ("batch_size", "epochs", "accumulate", "checkpoint_every", "log_every"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
-        for name in ("steps_per_epoch", "clip_gradient", "max_bad_batches", "workers", "seed"):
+        for name in ("steps_per_epoch", "clip_gradient", "clip_norm", "max_bad_batches", "workers", "seed"):
             require(getattr(self, name) >= 0, self, name, "0 or more")
         fits = self.patch_size >= 1 and self.patch_size % scale == 0
         require(fits, self, "patch_size", f"a multiple of the scale, {scale}")
         require(0 <= self.ema_decay < 1, self, "ema_decay", "0 to less than 1")
         check_dtype(self.dtype, self)
-        require(self.protocol in ("aim", "benchmark"), self, "protocol", "'aim' or 'benchmark'")
         self.schedule.validate()
         smallest = {type(term.loss).__name__: term.loss.smallest_patch for term in self.losses}
         require(len(smallest) == len(self.losses), self, "losses", "no kind of loss twice")
@@ -110,23 +132,48 @@ class TrainConfig:
             require(self.patch_size >= side, self, "patch_size", f"at least {side} for the loss {name}")
         is_mixed = any(isinstance(source, Mixed) for source in self.train)
         require(len(self.train) == 1 or not is_mixed, self, "train", "one source if it is a mixture")
-        for source in (*self.train, self.valid):
-            if source is not None:
-                source.validate(scale)
+        require(self.valid is not None or not self.more_valid, self, "valid", "a set before more_valid")
+        sets = self.validation_sets
+        for rules in (self, *sets[1:]):
+            require(rules.protocol in ("aim", "benchmark"), rules, "protocol", "'aim' or 'benchmark'")
+        names = [each.name for each in sets]
+        for number, each in enumerate(sets):
+            is_new = re.fullmatch(r"[\w.-]+", each.name) and each.name not in names[:number]
+            require(bool(is_new), each, "name", f"letters and digits, and not {FIRST_SET!r} or a name twice")
+        for source in (*self.train, *(each.source for each in sets)):
+            source.validate(scale)
 
     def replace(self, **fields: Any) -> Self:
         """Returns the run with other values of some fields."""
         return dataclasses.replace(self, **fields)
 
     @property
+    def validation_sets(self) -> tuple[ValidationSet, ...]:
+        """All sets of the evaluation, `valid` first."""
+        if self.valid is None:
+            return self.more_valid
+        return ValidationSet(FIRST_SET, self.valid, self.protocol), *self.more_valid
+
+    @property
     def n_steps(self) -> int:
         """Steps of the whole run, 0 as long as `steps_per_epoch` is."""
         return self.epochs * self.steps_per_epoch
 
-    def with_epochs_for(self, n_pairs: int) -> Self:
-        """Returns the run with the length of its epochs, which may depend on the number of training pairs."""
-        steps = self.steps_per_epoch or published_epoch(n_pairs, self.batch_size)
-        return self.replace(steps_per_epoch=steps)
+    def epoch_for(self, n_pairs: int) -> tuple[int, str]:
+        """Returns the steps of an epoch for a number of training pairs, and in words why so many.
+
+        An epoch is one pass over the pairs, but at least 100 steps; of published data sets, what the
+        published loader makes it.
+        """
+        if self.steps_per_epoch:
+            return self.steps_per_epoch, "as configured"
+        pairs = f"{n_pairs:,} pair{'s' * (n_pairs != 1)}"
+        if all(source.is_published for source in self.train):
+            return published_epoch(n_pairs, self.batch_size), f"the published length for {pairs}"
+        one_pass = -(-n_pairs // self.batch_size)
+        if one_pass >= _LEAST_STEPS:
+            return one_pass, f"one pass over {pairs}"
+        return _LEAST_STEPS, f"the least, as one pass over {pairs} takes {one_pass}"
 
     def expected_steps(self) -> int | None:
         """Returns the steps of the whole run, None where they depend on data that are not there yet.
@@ -142,7 +189,7 @@ class TrainConfig:
             ]
         except (DataError, OSError):
             return None
-        return self.with_epochs_for(sum(counts)).n_steps
+        return self.epochs * self.epoch_for(sum(counts))[0]
 
 
 def published_epoch(n_pairs: int, batch_size: int) -> int:
@@ -155,5 +202,5 @@ def published_epoch(n_pairs: int, batch_size: int) -> int:
     Source: the published ``srdata.py``, ``test_every`` 1000; it repeats a set a whole number of times, and
         its last batch may be smaller, where ours is filled.
     """
-    n_patches = n_pairs * max(batch_size * _LEAST_STEPS // n_pairs, 1)
+    n_patches = n_pairs * max(batch_size * _PUBLISHED_LEAST_STEPS // n_pairs, 1)
     return -(-n_patches // batch_size)

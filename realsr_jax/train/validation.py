@@ -1,6 +1,7 @@
 """Evaluation during training, by the published protocol."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 from realsr_jax.data.training_pairs import TrainingPair, TrainingPairs
 from realsr_jax.evaluate import protocols
 from realsr_jax.models.network import ModelConfig
-from realsr_jax.upscaling.upscaler import Upscaler
+from realsr_jax.system.terminal import Progress
+from realsr_jax.upscaling.upscaler import BicubicUpscaler, ImageUpscaler, Upscaler
 
 _MOST_SAMPLES = 4
 _SAMPLE_SIZE = 256
@@ -31,14 +33,29 @@ class Outcome:
 
 
 class Validation:
-    """Scores parameters on images; every host upscales its part of them."""
+    """Scores parameters on images; every host upscales its part of them.
 
-    def __init__(self, config: ModelConfig, pairs: TrainingPairs, *, protocol: str, dtype: str):
-        """Prepares to evaluate a network by a protocol of `protocols.Protocol`."""
+    Attributes:
+        protocol: the rules.
+        n_images: how many are scored.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        pairs: TrainingPairs,
+        *,
+        protocol: str,
+        dtype: str,
+        say: Callable[[str], None],
+    ):
+        """Prepares to evaluate a network by a protocol of `protocols.Protocol`; `say` tells how far it is."""
+        self.protocol = protocols.Protocol(protocol)
+        self.n_images = len(pairs)
         self._config = config
         self._pairs = pairs
-        self._protocol = protocol
         self._dtype = dtype
+        self._say = say
         self._upscaler: Upscaler | None = None
 
     def __call__(self, params: Any) -> Outcome:
@@ -47,17 +64,33 @@ class Validation:
             self._upscaler = Upscaler(self._config, params, dtype=self._dtype)
             self._upscaler.prepare(map(tuple, self._pairs.sizes.tolist()))
         self._upscaler.set_params(params)
+        return self._evaluate(self._upscaler)
+
+    def score_bicubic(self) -> float:
+        """Returns the score of plain interpolation, by the same rules."""
+        upscaler = BicubicUpscaler(self._config.scale)
+        upscaler.prepare(map(tuple, self._pairs.sizes.tolist()))
+        return self._evaluate(upscaler).score
+
+    def _evaluate(self, upscaler: ImageUpscaler) -> Outcome:
         indices = range(jax.process_index(), len(self._pairs), jax.process_count())
         scores, samples = [], {}
-        for index in indices:
-            pair = self._pairs[index]
-            sr = protocols.to_8_bit(self._upscaler(pair.lr))
-            scores.append(protocols.score(sr, pair.hr, scale=self._config.scale, protocol=self._protocol))
-            if len(samples) < _MOST_SAMPLES:
-                samples[pair.name.rsplit("/", 1)[-1]] = _side_by_side(sr, pair)
+        with Progress("evaluating", "images", tell=self._say) as progress:
+            for index in progress.each(iter(indices), len(indices)):
+                pair = self._pairs[index]
+                sr = protocols.to_8_bit(upscaler(pair.lr))
+                scores.append(self._score(sr, pair))
+                if len(samples) < _MOST_SAMPLES:
+                    samples[pair.name.rsplit("/", 1)[-1]] = _side_by_side(sr, pair)
         mean = protocols.mean_scores(_from_all_hosts(scores, len(self._pairs)))
-        score = protocols.headline(mean, self._protocol)
+        score = protocols.headline(mean, self.protocol)
         return Outcome(score, {"score": score, **dataclasses.asdict(mean)}, samples)
+
+    def _score(self, sr: np.ndarray, pair: TrainingPair) -> protocols.Scores:
+        try:
+            return protocols.score(sr, pair.hr, scale=self._config.scale, protocol=self.protocol)
+        except ValueError as error:
+            raise ValueError(f"{pair.name}: {error}") from error
 
 
 def _from_all_hosts(scores: list[protocols.Scores], n_images: int) -> list[protocols.Scores]:
