@@ -84,6 +84,47 @@ def test_pairs_hold_the_images(source, tmp_path, decoded):
         pairs[6]
 
 
+@pytest.mark.parametrize("decoded", ["store", "none"])
+def test_pairs_of_more_bits(tmp_path, decoded):
+    """TIFF and PNG of 16 bits, one side of 8 bits, and 8 bits beside them."""
+    random = np.random.default_rng(0)
+    deep = {
+        name: random.integers(0, 65536, (*shape, 3), dtype=np.uint16)
+        for name, shape in {"lr/a.png": (4, 5), "hr/a.tif": (8, 10), "hr/b.png": (6, 6)}.items()
+    }
+    for name, pixels in deep.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        kind = "TIFF" if name.endswith("tif") else "PNG"
+        images.write_photo(images.Photo(pixels, images.Metadata(), kind), tmp_path / name)
+    shallow = {
+        name: golden.photo(3 * n, 3 * n) for n, name in ((1, "lr/b.png"), (1, "lr/c.png"), (2, "hr/c.png"))
+    }
+    for name, pixels in shallow.items():
+        _write(tmp_path / name, pixels)
+    expected = deep | {name: pixels.astype(np.uint16) * 257 for name, pixels in shallow.items()}
+    source = PairFolder(str(tmp_path / "lr"), str(tmp_path / "hr"))
+    decoded_dir = decoded if decoded == "none" else str(tmp_path / decoded)
+    for _ in range(2):  # the second time from what the first has left
+        pairs = open_pairs([source, HrFolder(source.hr)], scale=2, decoded_dir=decoded_dir)
+        assert pairs.dtype == np.uint16
+        for pair, names in zip(
+            pairs, ("lr/a.png hr/a.tif", "lr/b.png hr/b.png", "lr/c.png hr/c.png"), strict=False
+        ):
+            for image, name in zip((pair.lr, pair.hr), names.split(), strict=True):
+                assert image.dtype == np.uint16
+                np.testing.assert_array_equal(image, expected[name])
+        assert np.abs(pairs[3].lr.mean() - pairs[3].hr.mean()) < 2500
+        assert (pairs[3].lr % 257).any() and not (pairs[5].lr % 257).any()
+        lr, hr = pairs.crop(0, slice(1, 3), slice(2, 4))
+        np.testing.assert_array_equal(lr, deep["lr/a.png"][1:3, 2:4])
+        np.testing.assert_array_equal(hr, deep["hr/a.tif"][2:6, 4:8])
+    assert pickle.loads(pickle.dumps(pairs))[0].hr.dtype == np.uint16
+    assert (
+        open_pairs([HrFolder(str(tmp_path / "hr" / "c*"))], scale=2, decoded_dir=decoded_dir).dtype
+        == np.uint8
+    )
+
+
 def test_pickled_pairs_have_no_pixels(source, tmp_path):
     pairs = open_pairs([source], scale=2, decoded_dir=str(tmp_path / "store"))
     size = len(pickle.dumps(pairs))

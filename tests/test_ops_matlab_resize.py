@@ -49,6 +49,18 @@ def _slow(image, size, factors, border):
     return np.stack([_resize_line(row, size[1], factors[1], border) for row in image])
 
 
+@pytest.mark.parametrize("scale", [Fraction(1, 2), Fraction(1, 3), 2])
+@pytest.mark.parametrize("shape", [(12, 24), (17, 13)])
+def test_16_bits_are_more_of_the_same(shape, scale):
+    """Of the same levels, results differ from those of 8 bits by their rounding, once for each side."""
+    image = golden.photo(*shape, seed=3)
+    result = imresize(image.astype(np.uint16) * 257, scale)
+    assert result.dtype == np.uint16
+    error = result / 257 - imresize(image, scale)
+    assert 0 < np.abs(error).max() < 0.5 + 1.5 * 0.5
+    assert imresize(np.full((4, 4, 3), 65535, np.uint16), scale).min() == 65535
+
+
 @pytest.mark.parametrize("border", ["clamp", "mirror"])
 @pytest.mark.parametrize("scale", [Fraction(1, 2), Fraction(1, 3), Fraction(1, 4), Fraction(2, 3), 2, 3])
 @pytest.mark.parametrize("shape", [(12, 24), (17, 13), (1, 1), (1, 7), (5, 2)])

@@ -25,7 +25,7 @@ import pytest
 
 from realsr_jax import images
 from realsr_jax.data import batches
-from realsr_jax.data.sources import HrFolder
+from realsr_jax.data.sources import HrFolder, PairFolder
 from realsr_jax.evaluate.protocols import headline, score
 from realsr_jax.losses import MSE, Weighted
 from realsr_jax.models.drln import DRLNConfig
@@ -598,6 +598,28 @@ def test_damaged_checkpoint_is_reported(folder, tmp_path):
             file.write_bytes(b"")
     with pytest.raises(ValueError, match=r"checkpoints/3: cannot be read, delete it to resume from before"):
         train(_config(folder), workdir, say=lambda _: None)
+
+
+def test_16_bits_train_and_validate_like_the_same_levels_of_8(folder, tmp_path):
+    (tmp_path / "deep").mkdir()
+    for path in (folder / "photos").iterdir():
+        pixels = images.read_photo(path).rgb.astype(np.uint16) * 257
+        images.write_photo(images.Photo(pixels, images.Metadata(), "PNG"), tmp_path / "deep" / path.name)
+    # HR images are their own LR images, which 8 bits do not round either
+    both = {}
+    for name, place in (("shallow", folder / "photos"), ("deep", tmp_path / "deep")):
+        made = tmp_path / f"lr_{name}"
+        made.mkdir()
+        for path in place.iterdir():
+            half = images.read_photo(path).rgb[::2, ::2]
+            images.write_photo(images.Photo(half, images.Metadata(), "PNG"), made / path.name)
+        source = PairFolder(str(made), str(place))
+        train(_config(folder, train=(source,), valid=source), tmp_path / name, say=lambda _: None)
+        both[name] = _left(tmp_path / name), _log(tmp_path / name)
+    _assert_same(both["deep"][0], both["shallow"][0], tolerance=1e-4)
+    for entry, other in zip(both["deep"][1], both["shallow"][1], strict=True):
+        for figure in {"loss", "valid/score", "valid/bicubic"} & entry.keys():
+            assert entry[figure] == pytest.approx(other[figure], rel=1e-4), figure
 
 
 def test_bfloat16(folder, tmp_path):

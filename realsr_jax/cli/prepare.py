@@ -14,8 +14,8 @@ again, remove its folder.
   aim_x2_washed_large             the clean x2 and the clean x3 pairs, whose HR images are reduced: 37,118
   div2k_x2, div2k_x3, div2k_x4    DIV2K, bicubic LR: 800 pairs, 100 for validation
 
-LR images are 8-bit PNG files with the names of the HR images; as in MATLAB's imresize, values are rounded
-half up.
+LR images are PNG files with the names of the HR images, of 8 or 16 bits as these; as in MATLAB's imresize,
+values are rounded half up.
 
 Exit status: 0 if all went well, 1 if something is missing or bad, 2 if the command line is wrong.
 """
@@ -58,7 +58,7 @@ def _define_flags(table: command.FlagTable) -> None:
         "hr",
         "DIR",
         "HR images. What they have beyond a multiple of the scale is cut off first, below and right, as for "
-        "the classic sets. 16 bits are rounded to 8, transparency is left out",
+        "the classic sets. 16 bits stay 16, transparency is left out",
     )
     table.text("lr", "DIR", "folder for the LR images")
     table.choice(

@@ -78,8 +78,8 @@ def make_batches(
         read_threads: threads per process that makes batches.
 
     Returns:
-        An iterator of ``{"lr": uint8 [b, p / scale, p / scale, 3], "hr": uint8 [b, p, p, 3]}`` where b is
-        `batch_size / process_count`. Its `close` ends it early.
+        An iterator of ``{"lr": [b, p / scale, p / scale, 3], "hr": [b, p, p, 3]}`` of `pairs.dtype` where b
+        is `batch_size / process_count`. Its `close` ends it early.
 
     Raises:
         ValueError: if patches or batches cannot be cut like this.
@@ -123,7 +123,7 @@ def make_sample(
         augment: whether the crop is flipped and transposed; the same part of the image is taken without.
 
     Returns:
-        ``{"lr": uint8 [p / scale, p / scale, 3], "hr": uint8 [p, p, 3]}``.
+        ``{"lr": [p / scale, p / scale, 3], "hr": [p, p, 3]}`` of `pairs.dtype`.
 
     Source: the published code's ``common.get_patch`` and ``common.augment``.
     """

@@ -1,4 +1,4 @@
-"""Pairs of images, decoded once: a flat file of 8-bit pixels from which crops are read.
+"""Pairs of images, decoded once: a flat file of pixels, of 8 or 16 bits, from which crops are read.
 
 A store is a folder, named by what all its pairs are made of, with the file ``pixels.bin``, in which LR and HR
 of each usable pair follow one another row by row, and ``index.json``, what was found out about the pairs.
@@ -30,7 +30,8 @@ from realsr_jax.data.pair_reading import (
 )
 from realsr_jax.system.files import locked
 
-_VERSION: Final = 1
+_VERSION: Final = 2
+_16_BITS: Final = np.dtype("<u2")
 _OTHERWISE: Final = (
     "--config.decoded_dir=FOLDER keeps decoded images elsewhere, --config.decoded_dir=none keeps none"
 )
@@ -50,17 +51,20 @@ class DecodedStore:
         self.checked = checked
         self._folder = folder
         self._scale = scale
-        self._ends = np.cumsum(3 * checked.lr_sizes.prod(1) * (1 + scale**2))
+        self._ends = np.cumsum(3 * checked.lr_sizes.prod(1) * checked.itemsizes * (1 + scale**2))
         self.n_bytes = int(self._ends[-1]) if len(self._ends) else 0
 
     def load(self, index: int) -> PairImages:
         """Returns a pair as views of the file, of which the rows that are looked at are read from disk."""
         scale = self._scale
         height, width = map(int, self.checked.lr_sizes[index])
+        n_bytes = 3 * height * width * int(self.checked.itemsizes[index])  # of LR
         end = int(self._ends[index])
-        middle = end - 3 * height * width * scale**2
-        lr = self._pixels[middle - 3 * height * width : middle].reshape(height, width, 3)
-        return lr, self._pixels[middle:end].reshape(height * scale, width * scale, 3)
+        middle = end - n_bytes * scale**2
+        lr, hr = self._pixels[middle - n_bytes : middle], self._pixels[middle:end]
+        if self.checked.itemsizes[index] == 2:
+            lr, hr = lr.view(_16_BITS), hr.view(_16_BITS)
+        return lr.reshape(height, width, 3), hr.reshape(height * scale, width * scale, 3)
 
     @functools.cached_property
     def _pixels(self) -> np.ndarray:
@@ -112,9 +116,10 @@ def _read_store(target: Path, scale: int) -> DecodedStore | None:
     try:
         index = json.loads((target / "index.json").read_text())
         sizes = np.array(index["lr_sizes"], np.int64).reshape(-1, 2)
+        itemsizes = np.array(index["itemsizes"], np.int64)
         problems = {int(number): text for number, text in index["problems"].items()}
         registered = {int(number): _map_of(text) for number, text in index.get("registered", {}).items()}
-        store = DecodedStore(target, scale, CheckedPairs(sizes, problems, registered))
+        store = DecodedStore(target, scale, CheckedPairs(sizes, itemsizes, problems, registered))
         return store if (target / "pixels.bin").stat().st_size == store.n_bytes else None
     except (OSError, ValueError, KeyError):
         return None
@@ -164,7 +169,10 @@ def _write_pixels(
         with path.open("wb") as file:
 
             def keep(images: PairImages) -> None:
-                file.writelines(np.ascontiguousarray(image).data for image in images)
+                for image in images:
+                    file.write(
+                        np.ascontiguousarray(image, _16_BITS if image.itemsize == 2 else np.uint8).data
+                    )
 
             def note(n_done: int) -> None:
                 progress(n_done)
@@ -183,6 +191,7 @@ def _write_pixels(
     registered = {number: _text_of(blocks) for number, blocks in checked.registered.items()}
     return {
         "lr_sizes": checked.lr_sizes.tolist(),
+        "itemsizes": checked.itemsizes.tolist(),
         "problems": checked.problems,
         "registered": registered,
     }

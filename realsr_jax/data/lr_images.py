@@ -8,7 +8,7 @@ import numpy as np
 
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.matching import find_keyed
-from realsr_jax.data.pair_reading import crop_to_multiple
+from realsr_jax.data.pair_reading import crop_to_multiple, rgb_in_bits
 from realsr_jax.images import ImageError, Photo, read_photo, write_photo
 from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.system.errors import explain_failure
@@ -66,14 +66,13 @@ def make_lr_image(paths: tuple[Path, Path], *, scale: int, border: str) -> LrRes
     target, source = paths
     try:
         photo = read_photo(source)
-        hr = crop_to_multiple(photo.rgb_8_bit(), source, scale)
+        hr = crop_to_multiple(rgb_in_bits(photo), source, scale)
         lr = imresize(hr[..., :1] if photo.is_grey else hr, Fraction(1, scale), border=border)
         write_photo(Photo(lr, photo.metadata, "PNG"), target)
     except (ImageError, MemoryError) as error:
         return LrResult(False, [f"{source}: {explain_failure(error).removeprefix(f'{source}: ')}"])
     remarks = {
-        f"{8 * photo.rgb.itemsize} bits per channel; rounded to 8 before it was reduced": photo.rgb.dtype
-        != np.uint8,
+        "floats; rounded to 16 bits before it was reduced": photo.rgb.dtype == np.float32,
         "its transparency is left out": photo.is_transparent,
     }
     told = [*(remark for remark, applies in remarks.items() if applies), *photo.remarks]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from realsr_jax.data.errors import DataError
-from realsr_jax.data.pair_reading import PairImages, UnreadPair
+from realsr_jax.data.pair_reading import PairImages, UnreadPair, in_bits
 from realsr_jax.images import ImageError
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def _load_recoloured(load: Callable[[], PairImages], name: str, scale: int) -> P
     curves = _measure(lr, hr, name, scale).curves
     if curves is None:
         raise ImageError(f"{name}: too small, even, dark or bright to fit LR's colours to HR's")
-    return np.clip(np.rint(recolour(lr, curves)), 0, 255).astype(np.uint8), hr
+    step = 257 if lr.dtype == np.uint16 else 1  # of a grey level
+    recoloured = step * recolour(lr / np.float32(step), curves)
+    return np.clip(np.rint(recoloured), 0, 255 * step).astype(lr.dtype), hr
 
 
 def _find_registered(name: str, scale: int, max_shift: float, images: PairImages) -> np.ndarray:
@@ -111,7 +113,8 @@ def _measure(lr: np.ndarray, hr: np.ndarray, name: str, scale: int) -> "Measured
     from realsr_jax.wash.verdict import Limits
 
     try:
-        measured = measure_pair(np.ascontiguousarray(lr), np.ascontiguousarray(hr), scale)
+        lr, hr = (np.ascontiguousarray(in_bits(image, np.uint8)) for image in (lr, hr))
+        measured = measure_pair(lr, hr, scale)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     if measured.figures.correlation < Limits.min_correlation:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from realsr_jax.data.errors import DataError
-from realsr_jax.images import ImageError, read_photo
+from realsr_jax.images import ImageError, Photo, read_photo
 from realsr_jax.images.photo import check_pair_sizes, size_text
 from realsr_jax.images.resizing import reduce_image
 from realsr_jax.ops.matlab_resize import imresize
@@ -21,7 +21,7 @@ from realsr_jax.system.files import file_state
 from realsr_jax.system.processes import count_threads, in_threads
 
 PairImages = tuple[np.ndarray, np.ndarray]
-"""LR and HR, uint8 [h, w, 3] each."""
+"""LR and HR, [h, w, 3] each, both uint8 or, if either file has more than 8 bits, both uint16."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class LoadedPair(NamedTuple):
     """A pair that can be used.
 
     Attributes:
-        lr: uint8 [h, w, 3].
-        hr: uint8 [h * scale, w * scale, 3].
+        lr: uint8 or uint16 [h, w, 3].
+        hr: [h * scale, w * scale, 3] of the same type.
         registered: bool, which blocks register, see `pair_fitting`; None where all may be used.
     """
 
@@ -77,7 +77,7 @@ def unread_pair(read: Callable[..., PairImages], *paths: Path, **options: Any) -
 
 def read_pair(lr: Path, hr: Path) -> PairImages:
     """Reads a pair as it is."""
-    return _read(lr), _read(hr)
+    return _alike(_read(lr), _read(hr))
 
 
 def read_hr(hr: Path, *, scale: int, border: str, reduction: float) -> PairImages:
@@ -99,7 +99,7 @@ def read_reduced(lr: Path, hr: Path, *, scale: int) -> PairImages:
             "both must be equal"
         )
     lr_image, hr_image = crop_to_multiple(lr_image, lr, scale), crop_to_multiple(hr_image, hr, scale)
-    return imresize(lr_image, Fraction(1, scale)), hr_image
+    return _alike(imresize(lr_image, Fraction(1, scale)), hr_image)
 
 
 def read_captured(lr: Path, hr: Path, *, captured_scale: int, scale: int) -> PairImages:
@@ -111,7 +111,7 @@ def read_captured(lr: Path, hr: Path, *, captured_scale: int, scale: int) -> Pai
     height, width = (side // captured_scale * scale for side in hr_image.shape[:2])
     if min(height, width) < 1:
         raise ImageError(f"{hr}: {size_text(hr_image)} pixels, too small for scale {captured_scale}")
-    return lr_image, imresize(hr_image, size=(height, width))
+    return _alike(lr_image, imresize(hr_image, size=(height, width)))
 
 
 def crop_to_multiple(image: np.ndarray, path: Path, scale: int) -> np.ndarray:
@@ -131,8 +131,35 @@ def crop_to_multiple(image: np.ndarray, path: Path, scale: int) -> np.ndarray:
     return image[:height, :width]
 
 
+def in_bits(image: np.ndarray, dtype: Any) -> np.ndarray:
+    """Returns an image with other bits, the same grey levels as nearly as these can tell.
+
+    Args:
+        image: uint8 or uint16, any shape.
+        dtype: one of these.
+    """
+    if image.dtype == dtype:
+        return image
+    if dtype == np.uint16:
+        return image.astype(np.uint16) * np.uint16(257)
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def rgb_in_bits(photo: Photo) -> np.ndarray:
+    """Returns a photo's colours, [h, w, 3]: uint8, or uint16 of all that has more than 8 bits."""
+    if photo.rgb.dtype != np.float32:
+        return photo.rgb
+    return np.rint(np.clip(photo.rgb * np.float32(257), 0, 65535)).astype(np.uint16)
+
+
+def _alike(lr: np.ndarray, hr: np.ndarray) -> PairImages:
+    """Returns a pair in as many bits as the deeper image has."""
+    dtype = np.promote_types(lr.dtype, hr.dtype)
+    return in_bits(lr, dtype), in_bits(hr, dtype)
+
+
 def _read(path: Path) -> np.ndarray:
-    return read_photo(path).rgb_8_bit()
+    return rgb_in_bits(read_photo(path))
 
 
 # ------------------------------------------------------------------------------------------------ loading
@@ -144,11 +171,13 @@ class CheckedPairs:
 
     Attributes:
         lr_sizes: int64 [n, 2], height and width of the LR images; 0 where there is a problem.
+        itemsizes: int64 [n], bytes of a sample of a pair's images, 1 or 2.
         problems: by index, why a pair cannot be used, in one line.
         registered: by index, which blocks of a pair register, where not all may be used; see `LoadedPair`.
     """
 
     lr_sizes: np.ndarray
+    itemsizes: np.ndarray
     problems: dict[int, str]
     registered: dict[int, np.ndarray]
 
@@ -184,12 +213,14 @@ def load_all(
         progress: called with the number of pairs loaded so far.
         keep: called with the images of each pair that can be used, in order.
     """
-    checked = CheckedPairs(np.zeros((len(unread), 2), np.int64), {}, {})
+    n = len(unread)
+    checked = CheckedPairs(np.zeros((n, 2), np.int64), np.ones(n, np.int64), {}, {})
     for index, loaded in enumerate(in_threads(partial(load_pair, scale=scale), unread, count_threads())):
         if isinstance(loaded, str):
             checked.problems[index] = loaded
         else:
             checked.lr_sizes[index] = loaded.lr.shape[:2]
+            checked.itemsizes[index] = loaded.lr.itemsize
             if loaded.registered is not None:
                 checked.registered[index] = loaded.registered
             keep((loaded.lr, loaded.hr))

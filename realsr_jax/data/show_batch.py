@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from realsr_jax.data.batches import batch_names, make_told_sample
+from realsr_jax.data.pair_reading import in_bits
 from realsr_jax.data.training_pairs import TrainingPairs
 from realsr_jax.images import Metadata, Photo, write_photo
 from realsr_jax.images.captions import with_caption
@@ -39,7 +40,7 @@ def write_batch(
         sample, words = make_told_sample(pairs, number, patch_size=patch_size, seed=seed, augment=augment)
         factor = max(-(-_SIDE // patch_size), 1)
         lr, hr = (
-            sample[side].repeat(times, axis=0).repeat(times, axis=1)
+            in_bits(sample[side], np.uint8).repeat(times, axis=0).repeat(times, axis=1)
             for side, times in (("lr", factor * pairs.scale), ("hr", factor))
         )
         text = f"{Path(name).name}: {words}" if words else Path(name).name

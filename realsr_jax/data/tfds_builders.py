@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from realsr_jax.data.errors import DataError
-from realsr_jax.data.pair_reading import check_space, load_pair
+from realsr_jax.data.pair_reading import check_space, in_bits, load_pair
 from realsr_jax.data.published_sets import TFDS_NAMES, StoredPair, list_splits, published_counts, scale_of
 from realsr_jax.data.sources import Aim, Div2k
 from realsr_jax.data.tfds_reading import check_format
@@ -240,7 +241,7 @@ def _example(pair: StoredPair, scale: int) -> Example | str:
     except OSError as error:  # a file that went away since
         return f"{error.filename}: {error.strerror}"
     if len(sides) == 1:
-        sides.append(encode(loaded.hr, Metadata(), format="PNG", quality=95))
+        sides.append(encode(in_bits(loaded.hr, np.uint8), Metadata(), format="PNG", quality=95))
     return {"lr": sides[0], "hr": sides[1], "name": pair.name}
 
 

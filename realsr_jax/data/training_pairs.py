@@ -10,7 +10,7 @@ from realsr_jax.data.camera import MARGIN, Camera
 from realsr_jax.data.decoded_store import DecodedStore, open_store
 from realsr_jax.data.errors import DataError
 from realsr_jax.data.pair_fitting import has_patches, registers
-from realsr_jax.data.pair_reading import PairImages, UndecodedPairs, UnreadPair, load_all
+from realsr_jax.data.pair_reading import PairImages, UndecodedPairs, UnreadPair, in_bits, load_all
 from realsr_jax.data.sources import Mixed, Part, Source
 from realsr_jax.system.files import cache_folder
 
@@ -21,8 +21,8 @@ class TrainingPair:
 
     Attributes:
         name: what messages call it.
-        lr: uint8 [h, w, 3].
-        hr: uint8 [h * scale, w * scale, 3].
+        lr: uint8 or uint16 [h, w, 3].
+        hr: [h * scale, w * scale, 3] of the same type.
     """
 
     name: str
@@ -67,6 +67,7 @@ class TrainingPairs:
         scale: how many times larger HR is.
         names: of the pairs, in order; need not be unique.
         sizes: int64 [n, 2], height and width of the LR images.
+        dtype: of all images: uint16 if any file has more than 8 bits, else uint8.
         problems: a line for each file or pair that was left out.
         portions: the pairs by their shares of the samples; one portion unless they come from a mixture.
     """
@@ -83,6 +84,8 @@ class TrainingPairs:
         self.scale = scale
         self.names = names
         self.sizes = np.array([place.images.checked.lr_sizes[place.index] for place in places])
+        itemsizes = [place.images.checked.itemsizes[place.index] for place in places]
+        self.dtype = np.dtype(np.uint16 if 2 in itemsizes else np.uint8)
         self.problems = problems
         self.portions = tuple(portions) or (Portion(0, len(names), 1.0),)
         self._places = places
@@ -108,7 +111,8 @@ class TrainingPairs:
                 to the image, always the same.
 
         Returns:
-            LR [h, w, 3] and HR [h * scale, w * scale, 3], uint8 copies.
+            LR [h, w, 3] and HR [h * scale, w * scale, 3], copies of type `dtype`. What is degraded has the
+            levels of 8 bits, as cameras and websites leave it.
         """
         return self.crop_and_tell(index, rows, columns, random)[0]
 
@@ -126,16 +130,18 @@ class TrainingPairs:
         if place.camera is not None:
             if random is None:
                 random = np.random.default_rng(place.index)
-            degraded = place.camera.degrade(_with_margin(hr, rows, columns, scale), random, scale)
+            part = in_bits(_with_margin(hr, rows, columns, scale), np.uint8)
+            degraded = place.camera.degrade(part, random, scale)
             if degraded is not None:
                 lr, hr = (
-                    image[side:-side, side:-side].copy()
+                    in_bits(image[side:-side, side:-side], self.dtype).copy()
                     for image, side in zip(degraded[:2], (MARGIN, MARGIN * scale), strict=True)
                 )
                 return (lr, hr), degraded[2]
         hr_rows, hr_columns = (slice(s.start * scale, s.stop * scale) for s in (rows, columns))
         words = "" if place.camera is None else "clean"
-        return (lr[rows, columns].copy(), hr[hr_rows, hr_columns].copy()), words
+        lr, hr = (in_bits(image, self.dtype).copy() for image in (lr[rows, columns], hr[hr_rows, hr_columns]))
+        return (lr, hr), words
 
 
 def _with_margin(hr: np.ndarray, rows: slice, columns: slice, scale: int) -> np.ndarray:

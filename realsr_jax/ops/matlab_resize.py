@@ -1,4 +1,4 @@
-"""MATLAB's imresize on 8-bit images, with which the classic LR images were made."""
+"""MATLAB's imresize on images of 8 and 16 bits, with which the classic LR images were made."""
 
 import math
 from fractions import Fraction
@@ -13,20 +13,20 @@ def imresize(
     size: tuple[int, int] | None = None,
     border: str = "clamp",
 ) -> np.ndarray:
-    """Resizes an 8-bit image as MATLAB's ``imresize(image, scale)`` or ``imresize(image, size)`` does.
+    """Resizes an image as MATLAB's ``imresize(image, scale)`` or ``imresize(image, size)`` does.
 
     Keys' bicubic kernel (a = -0.5), widened when shrinking; the side that shrinks more is resized first, of
-    equal ones the rows; values are rounded half up and clipped to 8 bits after each side.
+    equal ones the rows; values are rounded half up and clipped to the image's bits after each side.
 
     Args:
-        image: uint8 [h, w, c].
+        image: uint8 or uint16 [h, w, c].
         scale: factor of both sides, such as ``Fraction(1, 2)``; the result has ``ceil(h * scale)`` rows.
         size: rows and columns of the result, instead of `scale`.
         border: "clamp" repeats the border pixel, as the MATLAB that made the classic sets; "mirror" reflects
             with the border pixel twice, as newer ones.
 
     Returns:
-        uint8 [H, W, c].
+        [H, W, c] of the image's type.
 
     Raises:
         ValueError: if the image is not of this kind or the result would be empty.
@@ -34,8 +34,9 @@ def imresize(
     Source: MATLAB's documentation of imresize; R. Keys, "Cubic convolution interpolation for digital image
         processing", 1981.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
-        raise ValueError(f"image is {image.dtype} {list(image.shape)}, expected uint8 [h, w, c], not empty")
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or 0 in image.shape:
+        found = f"{image.dtype} {list(image.shape)}"
+        raise ValueError(f"image is {found}, expected uint8 or uint16 [h, w, c], not empty")
     if border not in ("clamp", "mirror"):
         raise ValueError(f"border is {border!r}, expected 'clamp' or 'mirror'")
     if (scale is None) == (size is None):
@@ -87,14 +88,14 @@ def cubic_taps(old: int, new: int, factor: float, border: str = "clamp") -> tupl
 
 
 def _resize_rows(image: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns uint8 [new, w, c], each row the weighted sum of rows of uint8 [old, w, c]."""
+    """Returns [new, w, c], each row the weighted sum of rows of [old, w, c], uint8 or uint16."""
     rows = np.ascontiguousarray(image).reshape(len(image), -1)
-    result = np.empty((indices.shape[1], rows.shape[1]), np.uint8)
+    result = np.empty((indices.shape[1], rows.shape[1]), image.dtype)
     band = max(1, (1 << 15) // rows.shape[1])  # sums of so many rows stay in the processor's cache
     for start in range(0, len(result), band):
         part = slice(start, start + band)
         total = np.full((len(result[part]), rows.shape[1]), 0.5)  # half up: floor(x + 0.5)
         for index, weight in zip(indices[:, part], weights[:, part], strict=True):
             total += rows[index] * weight[:, None]
-        result[part] = np.clip(np.floor(total, out=total), 0, 255, out=total)
+        result[part] = np.clip(np.floor(total, out=total), 0, np.iinfo(image.dtype).max, out=total)
     return result.reshape(len(result), *image.shape[1:])

@@ -17,7 +17,7 @@ from realsr_jax.models.precision import Precision
 AXIS = "batch"
 
 Batch = dict[str, Any]
-"""Images ``lr`` [n, h, w, 3] and ``hr`` [n, h*scale, w*scale, 3], uint8 or float32 in 0..255."""
+"""Images ``lr`` [n, h, w, 3] and ``hr`` [n, h*scale, w*scale, 3]: uint8 or float32 in 0..255, or uint16."""
 
 Metrics = dict[str, jax.Array]
 
@@ -59,12 +59,19 @@ def make_loss(model: nn.Module, terms: tuple[Weighted, ...]) -> LossFunction:
     """Returns the weighted sum of loss terms as a function of parameters and a batch."""
 
     def loss_fn(params: Any, batch: Batch) -> tuple[jax.Array, Metrics]:
-        sr = jnp.asarray(model.apply({"params": params}, batch["lr"].astype(jnp.float32)))
-        parts = {type(term.loss).__name__: term.loss(sr, batch["hr"]) for term in terms}
+        lr, hr = _grey_levels(batch["lr"]), _grey_levels(batch["hr"])
+        sr = jnp.asarray(model.apply({"params": params}, lr))
+        parts = {type(term.loss).__name__: term.loss(sr, hr) for term in terms}
         weighted = (term.weight * part for term, part in zip(terms, parts.values(), strict=True))
         return sum(weighted, start=jnp.zeros(())), parts
 
     return loss_fn
+
+
+def _grey_levels(images: jax.Array) -> jax.Array:
+    """Returns images as float32 in 0..255, of which 16 bits are the whole range."""
+    levels = images.astype(jnp.float32)
+    return levels / 257 if images.dtype == jnp.uint16 else levels
 
 
 def train_step(

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from realsr_jax.data.pair_reading import in_bits
 from realsr_jax.data.training_pairs import TrainingPair, TrainingPairs
 from realsr_jax.evaluate import protocols
 from realsr_jax.models.network import ModelConfig
@@ -78,7 +79,7 @@ class Validation:
         with Progress("evaluating", "images", tell=self._say) as progress:
             for index in progress.each(iter(indices), len(indices)):
                 pair = self._pairs[index]
-                sr = protocols.to_8_bit(upscaler(pair.lr))
+                sr = protocols.to_8_bit(upscaler.upscale(pair.lr, np.float32))
                 scores.append(self._score(sr, pair))
                 if len(samples) < _MOST_SAMPLES:
                     samples[pair.name.rsplit("/", 1)[-1]] = _side_by_side(sr, pair)
@@ -88,7 +89,8 @@ class Validation:
 
     def _score(self, sr: np.ndarray, pair: TrainingPair) -> protocols.Scores:
         try:
-            return protocols.score(sr, pair.hr, scale=self._config.scale, protocol=self.protocol)
+            hr = in_bits(pair.hr, np.uint8)
+            return protocols.score(sr, hr, scale=self._config.scale, protocol=self.protocol)
         except ValueError as error:
             raise ValueError(f"{pair.name}: {error}") from error
 
@@ -113,4 +115,4 @@ def _side_by_side(sr: np.ndarray, pair: TrainingPair) -> np.ndarray:
     height, width = (min(_SAMPLE_SIZE, side) for side in sr.shape[:2])
     top, left = (sr.shape[0] - height) // 2, (sr.shape[1] - width) // 2
     middle = slice(top, top + height), slice(left, left + width)
-    return np.concatenate([sr[middle], pair.hr[middle]], axis=1)
+    return np.concatenate([sr[middle], in_bits(pair.hr[middle], np.uint8)], axis=1)
