@@ -153,12 +153,13 @@ def test_overrides(capsys):
         "--noconfig.skip_bad_images",
         "--config.valid.border=mirror",
     )
-    assert shown["train"] == [{"class": "HrFolder", "hr": "elsewhere", "border": "clamp"}]
+    folder = {"class": "HrFolder", "border": "clamp", "reduction": 1.0}
+    assert shown["train"] == [folder | {"hr": "elsewhere"}]
     assert shown["losses"][0]["weight"] == 2
     assert shown["schedule"]["learning_rate"] == 5e-5
     assert shown["schedule"]["decay_at"] == [3, 4]
     assert (shown["remat"], shown["skip_bad_images"]) == (True, False)
-    assert shown["valid"] == {"class": "HrFolder", "hr": "photos", "border": "mirror"}
+    assert shown["valid"] == folder | {"hr": "photos", "border": "mirror"}
     assert _shown(capsys, "--config.valid=none")["valid"] is None
 
 
@@ -282,7 +283,7 @@ def test_list_names_all_there_is(capsys):
         assert f"\n  {name} " in text
     for call in (
         "EDSRConfig(n_resblocks=32, n_feats=256, scale=2, res_scale=0.1, edge_padding=True)",
-        "HrFolder(hr='', border='clamp')",
+        "HrFolder(hr='', border='clamp', reduction=1.0)",
         "Mixed(parts)",
         "ClipL1(clip_min=0.0, clip_max=10.0)",
         "StepDecay(learning_rate=0.0001, decay_at=(), gamma=0.5)",

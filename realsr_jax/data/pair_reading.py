@@ -85,7 +85,7 @@ def read_hr(hr: Path, *, scale: int, border: str, reduction: float) -> PairImage
     image = _read(hr)
     if reduction > 1:
         height, width = (max(1, round(side / reduction)) for side in image.shape[:2])
-        image = reduce_image(image, (height, width), np.uint8)
+        image = reduce_image(image, (height, width), image.dtype)
     image = crop_to_multiple(image, hr, scale)
     return imresize(image, Fraction(1, scale), border=border), image
 
