@@ -141,7 +141,8 @@ class _Run:
         say(f"{len(self.pairs):,} training pairs on {len(devices)} {devices[0].platform} device(s)")
         if idle := describe_idle_devices(config, devices):
             say(idle)
-        say(f"{config.n_steps:,} steps: {config.epochs:,} epochs of {length:,} steps, {reason}")
+        epochs = f"{config.epochs:,} epoch{'s' * (config.epochs != 1)}"
+        say(f"{config.n_steps:,} steps: {epochs} of {length:,} steps, {reason}")
         if earlier is not None:
             self._tell_of_new_schedule(earlier["epochs"])
         self.meter = Meter()
@@ -223,12 +224,9 @@ class _Run:
             profiler.before(done - self.start)
             is_first = done == self.start + 1
             batch = self.meter.wait_for(batches)
-            if is_first:
-                self.lines.compiling()
-            with _memory_explained():
+            with _memory_explained(), self.lines.compiling() if is_first else contextlib.nullcontext():
                 self.state, metrics = step_fn(self.state, self._by_device(batch, stop=bool(signals)))
             if is_first:  # devices compute in the background from here on
-                self.lines.compiled()
                 self.meter.skip_pause()
             pending.append((done, metrics))
             is_epoch_end = done % config.steps_per_epoch == 0

@@ -1,5 +1,7 @@
 """What a run tells while it goes on: lines for the user, and the same figures for the log."""
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -75,14 +77,25 @@ class TrainProgressLines:
         self._since = self._compiled = self._told = time.monotonic()
         self._wait = _SOON
 
-    def compiling(self) -> None:
-        """Tells that the first step is awaited."""
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Tells that the first step is being compiled, and now and then that it still is."""
         self._tell("compiling the training step, which takes minutes for large networks")
         self._since = time.monotonic()
+        ended = threading.Event()
 
-    def compiled(self) -> None:
-        """Notes that the first step is compiled and being computed."""
-        self._compiled = time.monotonic()
+        def go_on() -> None:
+            while not ended.wait(_SILENCE):
+                self._tell("still compiling")
+
+        teller = threading.Thread(target=go_on, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            teller.join()
+            self._compiled = time.monotonic()
 
     def first_step(self, values: dict[str, float]) -> None:
         """Reports the first step, which neither speed nor the time that is left can be told from."""
