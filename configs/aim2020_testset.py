@@ -3,7 +3,7 @@
     realsr-upscale --config=aim2020_testset AIM2020_test/ -o out/
 
 Needs the four converted checkpoints in weights/edsr, weights/drln, weights/oaddet and weights/deep_oaddet, or
-named in this order by --weights=DIR,DIR,DIR,DIR.
+named in this order by --weights=DIR,DIR,DIR,DIR. convert/README.md has the command for each.
 
 Source: the test script of the published solution.
 """
@@ -14,12 +14,13 @@ from realsr_jax.upscaling.tilings import QuarterTiles
 
 def get_config() -> InferenceConfig:
     """Returns the run."""
+    edsr, drln = (QuarterTiles(500, 50),), (QuarterTiles(450, 50), QuarterTiles(250, 100))
     crops = (QuarterTiles(450, 80), QuarterTiles(450, 80), QuarterTiles(450, 10), QuarterTiles(450, 10))
     return InferenceConfig(
         runs=(
-            ModelRun("weights/edsr", (QuarterTiles(500, 50),), self_ensemble=True),
-            ModelRun("weights/drln", (QuarterTiles(450, 50), QuarterTiles(250, 100)), self_ensemble=True),
-            ModelRun("weights/oaddet", crops),
-            ModelRun("weights/deep_oaddet", crops),
+            ModelRun("weights/edsr", edsr, self_ensemble=True, checkpoint="AIM_EDSR_X2.pt"),
+            ModelRun("weights/drln", drln, self_ensemble=True, checkpoint="AIM_DRLN_X2.pt"),
+            ModelRun("weights/oaddet", crops, checkpoint="AIM_DDET_X2.pt"),
+            ModelRun("weights/deep_oaddet", crops, checkpoint="AIM_WDDET_X2.pt"),
         )
     )

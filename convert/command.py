@@ -1,7 +1,8 @@
-"""realsr-convert: turns a PyTorch checkpoint into a weights directory, or weights into a checkpoint.
+"""realsr-convert: turns a PyTorch checkpoint into weights, or weights into a checkpoint or an ONNX file.
 
   realsr-convert --input=AIM_DDET_X2.pt --output=weights/oaddet
   realsr-convert --to_torch --input=weights/oaddet --output=oaddet.pt
+  realsr-convert --to_onnx --input=default --output=default.onnx
   realsr-convert --show=weights/oaddet
 
 The network, its sizes, scale and padding are read off the file, in either of PyTorch's formats (.pt, .pth) or
@@ -11,6 +12,7 @@ Exit status: 0 if it worked, 1 if a file cannot be used, 2 if the command line i
 """
 
 import dataclasses
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -43,12 +45,16 @@ _OVERRIDES: Final = {"padding": "edge_padding", "res_scale": "res_scale"}
 def _define_flags(table: command.FlagTable) -> None:
     table.section("Files")
     table.text(
-        "input", "PATH", "the checkpoint; with --to_torch weights: a directory, run or 'default'", short="i"
+        "input", "PATH", "the checkpoint; with --to_... weights: a directory, run or 'default'", short="i"
     )
     table.text(
-        "output", "PATH", "the weights directory; with --to_torch a .pt or .safetensors file", short="o"
+        "output", "PATH", "the weights directory; with --to_... a .pt, .safetensors or .onnx file", short="o"
     )
     table.switch("to_torch", "convert back, with the keys of the original code")
+    table.switch(
+        "to_onnx",
+        "write an ONNX file for other programs: RGB on 0..1, [1, 3, height, width]; needs '.[onnx]'",
+    )
     table.switch("overwrite", "replace an existing output")
     table.text("show", "PATH", "say what a checkpoint or weights (a directory, run or 'default') are; alone")
     table.section("What is detected can be overridden")
@@ -62,7 +68,8 @@ def _main(values: flags.FlagValues) -> int:
     # Conversion computes nothing: JAX, where it is imported, must not occupy a GPU that others use.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if values.show is not None:
-        _refuse(values, "--show", "input", "output", "to_torch", "overwrite", "model", "scale", *_OVERRIDES)
+        _refuse(values, "--show", "input", "output", "to_torch", "to_onnx", "overwrite")
+        _refuse(values, "--show", "model", "scale", *_OVERRIDES)
         _show(os.path.expanduser(values.show))
         return 0
     command.required(values, input="see realsr-convert --help", output="see realsr-convert --help")
@@ -72,8 +79,11 @@ def _main(values: flags.FlagValues) -> int:
         raise UsageError(f"{source}: no such file or directory{hint and f'; {hint}'}")
     if target.exists() and not values.overwrite:
         raise UsageError(f"{target}: exists already; pass --overwrite to replace it")
+    if values.to_torch:
+        _refuse(values, "--to_torch", "to_onnx")
+    write = _write_checkpoint if values.to_torch else _write_onnx if values.to_onnx else _convert
     try:
-        (_convert_back if values.to_torch else _convert)(source, target, values)
+        write(source, target, values)
     except OSError as error:
         raise ValueError(f"{target}: cannot be written ({error.strerror or error})") from error
     return 0
@@ -90,7 +100,7 @@ def _convert(source: str, target: Path, values: flags.FlagValues) -> None:
     from realsr_jax.convert.rules import to_flax
 
     if source in BUNDLED or os.path.isdir(source):
-        raise UsageError(f"{source}: is a directory; to convert weights back, pass --to_torch")
+        raise UsageError(f"{source}: is a directory; to convert weights back, pass --to_torch or --to_onnx")
     if target.exists() and not is_weights(target):
         raise UsageError(f"{target}: is no weights directory, so --overwrite does not replace it")
     config, state_dict, provenance = _read_checkpoint(Path(source), values.model, values.scale)
@@ -137,20 +147,44 @@ def _override(config: ModelConfig, values: flags.FlagValues) -> ModelConfig:
         raise UsageError(str(error)) from error
 
 
-def _convert_back(source: str, target: Path, values: flags.FlagValues) -> None:
+def _write_checkpoint(source: str, target: Path, values: flags.FlagValues) -> None:
     from realsr_jax.convert.rules import to_torch
     from realsr_jax.convert.writer import write_safetensors, write_torch
 
-    _refuse(values, f"--to_torch: {source} tells it", "model", "scale", *_OVERRIDES)
-    if os.path.isfile(source):
-        raise UsageError(f"{source}: is a file; to convert a checkpoint, leave out --to_torch")
-    if target.is_dir() or target.suffix not in (".pt", ".pth", ".safetensors"):
-        raise UsageError(f"{target}: expected a file to write, named .pt, .pth or .safetensors")
+    _check_way_back(source, target, values, "--to_torch", (".pt", ".pth", ".safetensors"))
     config, params = load_weights(source)
     write = write_safetensors if target.suffix == ".safetensors" else write_torch
     target.parent.mkdir(parents=True, exist_ok=True)
     write(target, to_torch(config, params))
     say(f"{source}: {config}\nwritten to {target}")
+
+
+def _write_onnx(source: str, target: Path, values: flags.FlagValues) -> None:
+    _check_way_back(source, target, values, "--to_onnx", (".onnx",))
+    if importlib.util.find_spec("jax2onnx") is None:
+        raise UsageError("--to_onnx needs jax2onnx; install it with: pip install jax2onnx (the extra 'onnx')")
+    from realsr_jax.convert.onnx_writer import write_onnx
+
+    config, params = load_weights(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_onnx(target, config, params, properties=read_description(source).provenance)
+    say(
+        f"{source}: {config}\nwritten to {target}: float32 RGB on 0..1, [1, 3, height, width] to "
+        f"[1, 3, {config.scale} * height, {config.scale} * width]"
+    )
+
+
+def _check_way_back(
+    source: str, target: Path, values: flags.FlagValues, flag: str, suffixes: tuple[str, ...]
+) -> None:
+    """Raises UsageError unless weights are to become a file with one of the suffixes."""
+    _refuse(values, f"{flag}: {source} tells it", "model", "scale", *_OVERRIDES)
+    if os.path.isfile(source):
+        raise UsageError(f"{source}: is a file; to convert a checkpoint, leave out {flag}")
+    if target.is_dir() or target.suffix not in suffixes:
+        *others, last = suffixes
+        named = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"{target}: expected a file to write, named {named}")
 
 
 def _show(path: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,21 @@ from realsr_jax.convert.pickle_reader import CheckpointError, quote
 from realsr_jax.convert.rules import StateDict, layout_of, rules_for
 from realsr_jax.models import NETWORKS, parameter_shapes
 from realsr_jax.models.network import ModelConfig
+
+_OF_SPANDREL: Final = (
+    ("ESRGAN", ("1.sub.0.RDB1.conv1.0.weight",)),  # which the file calls "model.1.sub..."
+    ("ESRGAN", ("conv_first.weight", "RRDB_trunk.0.RDB1.conv1.weight")),
+    ("ESRGAN", ("conv_first.weight", "body.0.rdb1.conv1.weight")),
+    ("Real-ESRGAN Compact", ("body.0.weight", "body.1.weight", "body.2.weight")),
+    ("RCAN", ("head.0.weight", "body.0.body.0.body.3.conv_du.0.weight")),
+    ("SwinIR", ("conv_first.weight", "layers.0.residual_group.blocks.0.attn.relative_position_index")),
+    ("HAT", ("conv_first.weight", "layers.0.residual_group.overlap_attn.qkv.weight")),
+    ("DAT", ("before_RG.1.weight", "layers.0.blocks.0.attn.attns.0.rpe_biases")),
+    ("Omni-SR", ("residual_layer.0.residual_layer.0.layer.0.fn.0.weight", "up.0.weight")),
+    ("SPAN", ("conv_1.sk.weight", "block_1.c1_r.sk.weight")),
+    ("PLKSR", ("feats.0.weight", "feats.1.lk.conv.weight")),
+)
+"""Networks that spandrel runs and this package does not, by tensors that tell them: the usual ones only."""
 
 
 def detect(state_dict: StateDict, name: str | None = None) -> ModelConfig:
@@ -39,11 +54,38 @@ def detect(state_dict: StateDict, name: str | None = None) -> ModelConfig:
 
 def _recognise(state_dict: StateDict) -> str:
     names = [name for name, layout in LAYOUTS.items() if state_dict.keys() >= set(layout.recognised_by)]
-    if not names:
-        raise _unknown_architecture(state_dict)
     if len(names) > 1:
         raise CheckpointError(f"could be any of {', '.join(names)}: choose with --model")
-    return names[0]
+    if names:
+        return names[0]
+    if title := next((title for title, keys in _OF_SPANDREL if state_dict.keys() >= set(keys)), None):
+        raise CheckpointError(
+            f"holds a network of the kind {title}, which chaiNNer's spandrel runs; "
+            f"realsr_jax runs {', '.join(LAYOUTS)}"
+        )
+    if name := _all_but_recognised(state_dict):
+        return name
+    raise _unknown_architecture(state_dict)
+
+
+def _all_but_recognised(state_dict: StateDict) -> str | None:
+    """Returns the network of whose telling tensors one alone is missing, if most of its others are there."""
+    likeness: dict[str, float] = {}
+    for name, layout in LAYOUTS.items():
+        missing = set(layout.recognised_by) - state_dict.keys()
+        if len(missing) != 1 or len(layout.recognised_by) == 1:
+            continue
+        try:
+            config = layout.read_config(state_dict)
+        except KeyError as error:  # it tells the sizes too, so that its absence is all that can be said
+            likeness[name] = float(error.args[0] in missing)
+        except (IndexError, ZeroDivisionError, ValueError):
+            continue
+        else:
+            keys = {rule.key for rule in layout.rules(config)}
+            likeness[name] = len(keys & state_dict.keys()) / len(keys | state_dict.keys())
+    nearest = max(likeness, key=likeness.__getitem__, default=None)
+    return nearest if nearest and likeness[nearest] > 0.5 else None
 
 
 def check(config: ModelConfig, state_dict: StateDict) -> None:

@@ -7,7 +7,7 @@ from realsr_jax.convert.rules import (
     Rule,
     StateDict,
     conv,
-    count_keys,
+    count_layers,
     mean_colours,
     mean_convolutions,
     read_scale,
@@ -40,7 +40,7 @@ def _rules(config: EDSRConfig) -> Iterator[Rule]:
 def _read_config(state_dict: StateDict) -> EDSRConfig:
     n_feats = state_dict["head.0.weight"].shape[0]
     return EDSRConfig(
-        n_resblocks=count_keys(state_dict, r"body\.\d+\.body\.0\.weight"),
+        n_resblocks=count_layers(state_dict, r"body\.(\d+)\.body\.[02]\.\w+"),
         n_feats=n_feats,
         scale=read_scale(state_dict, "tail.0", n_feats),
         res_scale=0.1 if n_feats == 256 else 1.0,

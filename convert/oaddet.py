@@ -3,7 +3,15 @@
 import math
 from collections.abc import Callable, Iterator
 
-from realsr_jax.convert.rules import CheckpointLayout, Rule, StateDict, conv, count_keys, dense, mean_colours
+from realsr_jax.convert.rules import (
+    CheckpointLayout,
+    Rule,
+    StateDict,
+    conv,
+    count_layers,
+    dense,
+    mean_colours,
+)
 from realsr_jax.models.layers import RGB_MEAN
 from realsr_jax.models.oaddet import OADDetConfig
 
@@ -41,7 +49,7 @@ def make_layout(
 
     def read_config(state_dict: StateDict) -> OADDetConfig:
         shape = state_dict["body_down.1.weight"].shape
-        n_resblocks = count_keys(state_dict, r"body\.\d+\.dia_conv\.weight")
+        n_resblocks = count_layers(state_dict, r"body\.(\d+)\.(?:\w+_conv|conv\.\d+)\..+")
         return config_class(n_resblocks=n_resblocks, n_feats=shape[0], scale=math.isqrt(shape[1] // 3))
 
     return CheckpointLayout(

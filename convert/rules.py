@@ -85,12 +85,15 @@ def upsampler(key: str, scale: int, *, spacing: int) -> Iterator[Rule]:
 def read_scale(state_dict: StateDict, key: str, n_feats: int) -> int:
     """Returns the scale of the upsampler under a key, which has `n_feats` features."""
     first_step = math.isqrt(state_dict[f"{key}.0.weight"].shape[0] // n_feats)
-    return first_step ** count_keys(state_dict, rf"{re.escape(key)}\.\d+\.weight")
+    return first_step ** count_layers(state_dict, rf"{re.escape(key)}\.(\d+)\.\w+")
 
 
-def count_keys(state_dict: StateDict, pattern: str) -> int:
-    """Returns how many keys match a regular expression as a whole."""
-    return sum(re.fullmatch(pattern, key) is not None for key in state_dict)
+def count_layers(state_dict: StateDict, pattern: str) -> int:
+    """Returns how many numbers stand in keys where a regular expression's group is.
+
+    One tensor of a layer is enough for it to count, so that the others can be told to be missing.
+    """
+    return len({match[1] for key in state_dict if (match := re.fullmatch(pattern, key))})
 
 
 def mean_colours(mean: np.ndarray) -> StateDict:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from typing import Any, Final
 
 from absl import flags
@@ -98,6 +99,7 @@ def read_inference_flags(values: flags.FlagValues) -> InferenceConfig:
         config = dataclasses.replace(config, **given)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    _check_published(config, values.config)
     scales: dict[str, int] = {}
     problems: list[str] = []
     for run in config.runs:
@@ -157,6 +159,20 @@ def _numbers(values: flags.FlagValues, name: str, kind: type) -> tuple[Any, ...]
 def _shown(values: flags.FlagValues, name: str) -> str:
     """Returns a list flag as the user writes it."""
     return f"--{name}={','.join(values[name].value or ())}"
+
+
+def _check_published(config: InferenceConfig, name: str) -> None:
+    """Raises UsageError that says which published networks are missing, and how each is made."""
+    missing = [run for run in config.runs if run.checkpoint and not os.path.exists(run.weights)]
+    if missing:
+        directories = ", ".join(run.weights for run in missing)
+        commands = "; ".join(
+            f"realsr-convert --input={run.checkpoint} --output={run.weights}" for run in missing
+        )
+        raise UsageError(
+            f"--config={name}: {len(missing)} of {len(config.runs)} networks are missing: {directories}; "
+            f"convert their files: {commands}"
+        )
 
 
 def _from_config(values: flags.FlagValues) -> InferenceConfig:

@@ -69,11 +69,13 @@ class _EDSR(nn.Module):
         config: sizes and padding.
         dtype: type of the arithmetic on features.
         remat: whether the backward pass computes each block's features again.
+        folded: whether the last two convolutions are computed as one where they can be.
     """
 
     config: EDSRConfig
     dtype: Any = jnp.float32
     remat: bool = False
+    folded: bool = True
 
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
@@ -85,7 +87,7 @@ class _EDSR(nn.Module):
 
         head = conv(config.n_feats, "head", jnp.float32)(lr - RGB_MEAN).astype(self.dtype)
         x = head + conv(config.n_feats, "body_end")(self._body(head))
-        at_once = len(upsampling_steps(config.scale)) == 1
+        at_once = self.folded and len(upsampling_steps(config.scale)) == 1
         dtype = jnp.float32 if at_once else self.dtype
         upsample = Upsampler(config.scale, edge_padding=config.edge_padding, dtype=dtype, name="upsample")
         tail = conv(3, "tail", jnp.float32)

@@ -27,12 +27,14 @@ class ModelRun:
         tilings: one, or several whose results are averaged (crop-ensemble).
         self_ensemble: average over the eight flips and transposes.
         weight: this network's weight in the ensemble.
+        checkpoint: the published file that `weights` are made of, told where they are missing.
     """
 
     weights: str
     tilings: tuple[Tiling, ...] = (FittedTiles(),)
     self_ensemble: bool = False
     weight: float = 1.0
+    checkpoint: str = ""
 
     def __post_init__(self):
         require(len(self.tilings) > 0, self, "tilings", "at least one")
