@@ -80,8 +80,10 @@ def _evaluate(traced: Any, arguments: list[Any]) -> list[Any]:
 
     for equation in traced.jaxpr.eqns:
         inputs = [read(variable) for variable in equation.invars]
-        known = not any(isinstance(value, jax.core.Tracer) for value in inputs) and all(
-            isinstance(length, int) for variable in equation.outvars for length in variable.aval.shape
+        lengths = [length for variable in equation.outvars for length in variable.aval.shape]
+        known = bool(inputs) and not any(
+            isinstance(value, jax.core.Tracer) or jax.export.is_symbolic_dim(value)
+            for value in [*inputs, *lengths]
         )
         with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
             outputs = _apply(equation, inputs, known=known)
@@ -105,8 +107,22 @@ def _apply(equation: Any, inputs: list[Any], *, known: bool) -> list[Any]:
             return carried
         case "realsr_conv2d" if not known:
             return [_convolve(*inputs, edge_padding=options["edge_padding"])]
+        case "pad" if not known:
+            return [_pad(*inputs, options["padding_config"])]
     outputs = primitive.bind(*inputs, **primitive.get_bind_params(options))
     return list(outputs) if primitive.multiple_results else [outputs]
+
+
+def _pad(x: jax.Array, value: Any, margins: Any) -> jax.Array:
+    """Pads as `jax.lax.pad` does, which jax2onnx 0.17 knows for known shapes only; nothing is cut or spread."""
+    for axis, (before, after, _) in enumerate(margins):
+        sides = [
+            [jnp.broadcast_to(value, (*x.shape[:axis], length, *x.shape[axis + 1 :]))] if length else []
+            for length in (before, after)
+        ]
+        if before or after:
+            x = jnp.concatenate([*sides[0], x, *sides[1]], axis)
+    return x
 
 
 def _convolve(x: jax.Array, kernel: Any, *, edge_padding: bool) -> jax.Array:

@@ -944,7 +944,7 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
         ("-i a.png -o out --weights=W --strength=nan", "strength is nan, expected a number from 0 to 1"),
         ("-i a.png -o out --config=nowhere", "--config=nowhere: no such file, nor one of the bundled config"),
         ("-i a.png -o out --config=nowhere.py", "--config=nowhere.py: no such file"),
-        ("-i a.png -o out --config=aim2020_testset", "weights/edsr: no such weights directory"),
+        ("-i a.png -o out --config=aim2020_testset", "4 of 4 networks are missing: weights/edsr, "),
         ("-i a.png -o out --config=aim2020_testset --weights=W,W", "names 2 directories, --config=aim2020"),
         ("-i a.png -o out --config=aim2020_testset --self_ensemble", "--self_ensemble cannot stand beside"),
         ("-i a.png -o out --config=broken.py", "--config=broken.py: line 1: ZeroDivisionError: division"),
@@ -974,6 +974,19 @@ def test_wrong_command_lines(args, message, weights, capsys):
     assert captured.err.count("\n") == 1
     assert message in captured.err
     assert not Path("out").exists()
+
+
+def test_the_published_run_says_which_networks_are_missing(weights, capsys):
+    save("a.png")
+    for name in ("edsr", "oaddet"):
+        shutil.copytree(weights / "edsr_tiny", f"weights/{name}")
+    assert run("-i", "a.png", "-o", "out", "--config=aim2020_testset") == 2
+    assert capsys.readouterr().err == (
+        "realsr-upscale: --config=aim2020_testset: "
+        "2 of 4 networks are missing: weights/drln, weights/deep_oaddet; "
+        "convert their files: realsr-convert --input=AIM_DRLN_X2.pt --output=weights/drln; "
+        "realsr-convert --input=AIM_WDDET_X2.pt --output=weights/deep_oaddet\n"
+    )
 
 
 def test_a_failing_config_is_told_by_line_and_with_debug_by_traceback(capsys):

@@ -1,6 +1,7 @@
 """The converter: detection, the table of rules, strictness, and the command from file to file."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -24,7 +25,7 @@ from realsr_jax.convert.edsr import OFFICIAL_FILES
 from realsr_jax.convert.reader import CheckpointError, read_state_dict
 from realsr_jax.convert.rules import layout_of, rules_for, to_flax, to_torch
 from realsr_jax.convert.writer import write_safetensors, write_torch
-from realsr_jax.models import network_name, parameter_shapes
+from realsr_jax.models import network_name, network_of, parameter_shapes
 from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
@@ -304,14 +305,51 @@ def test_overrides(command, source):
 
 
 def test_model_flag_reports_on_what_would_not_be_recognised(command):
-    state_dict = {key: array for key, array in TINY.items() if not key.startswith("tail.1")}
-    write_torch(command.folder / "cut.pt", state_dict)
+    without = ("tail.1.weight", "body.0.body.0.weight")
+    write_torch(command.folder / "cut.pt", {k: v for k, v in TINY.items() if k not in without})
     assert "unknown architecture" in command.refuse(1, "cut.pt")
     assert command.convert("cut.pt", "weights", "--model=edsr") == 1
     assert command.err.splitlines()[1:] == [
+        "  missing     body.0.body.0.weight (8, 8, 3, 3)",
         "  missing     tail.1.weight (3, 8, 3, 3)",
-        "  missing     tail.1.bias (3,)",
     ]
+
+
+SIZES_OF_EACH = [
+    EDSRConfig(n_resblocks=3, n_feats=4, scale=4, res_scale=1.0),
+    OADDetConfig(n_resblocks=4, n_feats=8, scale=2),
+    DeepOADDetConfig(n_resblocks=4, n_feats=8, scale=2),
+    DRLNConfig(scale=4),
+]
+
+
+@pytest.mark.parametrize("config", SIZES_OF_EACH, ids=repr)
+def test_one_missing_tensor_is_all_that_is_reported(config, monkeypatch):
+    """Whichever it is: it was counted, or told the network or its sizes, or neither."""
+    monkeypatch.setattr(detection, "parameter_shapes", functools.cache(parameter_shapes))
+    state_dict = {key: np.zeros(array.shape) for key, array in make_state_dict(config).items()}
+    state_dict |= layout_of(config).mean_shift_forms(config)[0]
+    some = list(state_dict)[:: 1 + len(state_dict) // 100]
+    for key in {*some, *layout_of(config).recognised_by}:
+        rest = {other: array for other, array in state_dict.items() if other != key}
+        with pytest.raises(CheckpointError) as error:
+            check(detect(rest), rest)
+        first, *more = str(error.value).splitlines()
+        if more:
+            assert first == f"does not fit {config}:"
+            assert more == [f"  missing     {key} {state_dict[key].shape}"]
+        else:
+            assert first == f"is no {network_of(config).title}: it lacks {key}"
+
+
+def test_the_file_tells_its_one_missing_tensor(command):
+    write_torch(command.folder / "cut.pt", {k: v for k, v in TINY.items() if k != "body.0.body.0.weight"})
+    assert command.convert("cut.pt") == 1
+    first, second = command.err.splitlines()
+    assert first.endswith(f"cut.pt: does not fit {EDSRConfig(n_resblocks=2, n_feats=8, res_scale=1.0)}:")
+    assert second == "  missing     body.0.body.0.weight (8, 8, 3, 3)"
+    write_torch(command.folder / "cut.pt", {k: v for k, v in TINY.items() if k != "head.0.weight"})
+    assert command.refuse(1, "cut.pt").endswith("cut.pt: is no EDSR: it lacks head.0.weight")
 
 
 def test_reports_all_violations_at_once(command):
@@ -369,9 +407,9 @@ def zeros(**shapes) -> dict[str, np.ndarray]:
 UNKNOWN = {
     "related by name": (
         {**TINY, "extra.weight": np.zeros(4), "extra.bias": np.zeros(4)},
-        ["body.0.body.0.weight"],
+        ["body.0.body.0.weight", "tail.1.weight"],
         r"By its tensors' names, the nearest is EDSRConfig\(.*n_resblocks=16, n_feats=64, .*: of its 74 "
-        r"names 15 are here, 59 are missing \(body.0.body.0.weight, .*\), and 4 others are here instead "
+        r"names 14 are here, 60 are missing \(body.0.body.0.weight, .*\), and 4 others are here instead "
         r"\(body.2.weight, body.2.bias, extra.weight, \.\.\.\)",
     ),
     "related by shape": (
@@ -390,6 +428,54 @@ def test_explains_unknown_architecture(command, state_dict, without, message):
     refusal = command.refuse(1, "other.pt")
     assert "other.pt: has an unknown architecture; realsr_jax runs oaddet, deep_oaddet, edsr, dr" in refusal
     assert re.search(message, refusal)
+
+
+RDB, ATTENTION = "sub.0.RDB1.conv1.0", "layers.0.residual_group.blocks.0.attn"
+OF_SPANDREL = {
+    "ESRGAN": [
+        ["model.0.weight", f"model.1.{RDB}.weight", "model.10.weight"],
+        ["conv_first.weight", "body.0.rdb1.conv1.weight", "conv_body.weight", "conv_last.weight"],
+        ["conv_first.weight", "RRDB_trunk.0.RDB1.conv1.weight", "trunk_conv.weight", "conv_last.weight"],
+    ],
+    "Real-ESRGAN Compact": [[f"body.{i}.weight" for i in range(35)]],
+    "RCAN": [
+        [
+            *(
+                "sub_mean.weight",
+                "sub_mean.bias",
+                "head.0.weight",
+                "head.0.bias",
+                "body.0.body.0.body.0.weight",
+            ),
+            *("body.0.body.0.body.3.conv_du.0.weight", "tail.0.0.weight", "tail.1.weight", "tail.1.bias"),
+        ]
+    ],
+    "SwinIR": [["conv_first.weight", f"{ATTENTION}.relative_position_index", f"{ATTENTION}.qkv.weight"]],
+    "HAT": [
+        [
+            *("relative_position_index_SA", "conv_first.weight", f"{ATTENTION}.qkv.weight"),
+            "layers.0.residual_group.overlap_attn.qkv.weight",
+        ]
+    ],
+    "DAT": [["conv_first.weight", "before_RG.1.weight", "layers.0.blocks.0.attn.attns.0.rpe_biases"]],
+    "Omni-SR": [
+        ["input.weight", "residual_layer.0.residual_layer.0.layer.0.fn.0.weight", "up.0.weight"],
+    ],
+    "SPAN": [["conv_1.sk.weight", "block_1.c1_r.sk.weight", "conv_cat.weight", "upsampler.0.weight"]],
+    "PLKSR": [["feats.0.weight", "feats.1.lk.conv.weight", "feats.1.channel_mixer.0.weight"]],
+}
+
+
+@pytest.mark.parametrize(
+    ("title", "keys"), [(title, keys) for title, files in OF_SPANDREL.items() for keys in files]
+)
+def test_names_what_another_program_runs(command, title, keys):
+    tensors = {"params_ema": {key: torch.zeros(4, 3, 3, 3) for key in keys}}
+    torch.save(tensors, command.folder / "other.pth")
+    assert command.refuse(1, "other.pth").endswith(
+        f"other.pth: holds a network of the kind {title}, which chaiNNer's spandrel runs; "
+        "realsr_jax runs oaddet, deep_oaddet, edsr, drln"
+    )
 
 
 def test_says_when_nothing_is_related(command, monkeypatch):
