@@ -2,12 +2,14 @@
 
 import contextlib
 import importlib
+import logging
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend import core
 
 from realsr_jax import __version__
@@ -32,6 +34,7 @@ def write_onnx(path: Path, config: ModelConfig, params: Any, *, properties: dict
         properties: Written into the file's metadata, beside the network, its scale and its range of values.
 
     """
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of shapes that are told at run time
     to_onnx = importlib.import_module("jax2onnx").to_onnx  # which few installations have
     (lr,) = jax.export.symbolic_args_specs((jax.ShapeDtypeStruct((1, 3, 8, 8), jnp.float32),), "1, 3, h, w")
     traced = jax.make_jaxpr(lambda lr: _upscale(config, params, lr))(lr)
@@ -82,8 +85,7 @@ def _evaluate(traced: Any, arguments: list[Any]) -> list[Any]:
         inputs = [read(variable) for variable in equation.invars]
         lengths = [length for variable in equation.outvars for length in variable.aval.shape]
         known = bool(inputs) and not any(
-            isinstance(value, jax.core.Tracer) or jax.export.is_symbolic_dim(value)
-            for value in [*inputs, *lengths]
+            isinstance(value, Tracer) or jax.export.is_symbolic_dim(value) for value in [*inputs, *lengths]
         )
         with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
             outputs = _apply(equation, inputs, known=known)
@@ -106,15 +108,15 @@ def _apply(equation: Any, inputs: list[Any], *, known: bool) -> list[Any]:
                 carried = _evaluate(options["jaxpr"], [*constants, *carried, *each])
             return carried
         case "realsr_conv2d" if not known:
-            return [_convolve(*inputs, edge_padding=options["edge_padding"])]
+            return [_convolve(inputs[0], inputs[1], edge_padding=options["edge_padding"])]
         case "pad" if not known:
-            return [_pad(*inputs, options["padding_config"])]
+            return [_pad(inputs[0], inputs[1], options["padding_config"])]
     outputs = primitive.bind(*inputs, **primitive.get_bind_params(options))
     return list(outputs) if primitive.multiple_results else [outputs]
 
 
 def _pad(x: jax.Array, value: Any, margins: Any) -> jax.Array:
-    """Pads as `jax.lax.pad` does, which jax2onnx 0.17 knows for known shapes only; nothing is cut or spread."""
+    """Pads as `jax.lax.pad` does, which jax2onnx 0.17 knows for known sizes only; it only adds."""
     for axis, (before, after, _) in enumerate(margins):
         sides = [
             [jnp.broadcast_to(value, (*x.shape[:axis], length, *x.shape[axis + 1 :]))] if length else []

@@ -577,6 +577,20 @@ def test_refuses_wrong_command_line(command, arguments, message):
     assert "realsr-convert --help" in command.err
 
 
+def test_refuses_what_cannot_become_onnx(command, source, monkeypatch):
+    assert "a.pt: expected a file to write, named .onnx" in command.refuse(2, ".", "a.pt", "--to_onnx")
+    message = command.refuse(2, source.name, "a.onnx", "--to_onnx")
+    assert message.endswith("edsr.pt: is a file; to convert a checkpoint, leave out --to_onnx")
+    message = command.refuse(2, ".", "a.onnx", "--to_onnx", "--to_torch")
+    assert message == "--to_onnx has no meaning with --to_torch"
+    assert command.refuse(2, ".", "a.onnx", "--to_onnx", "--scale=2").startswith(
+        "--scale has no meaning with"
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    message = command.refuse(2, ".", "a.onnx", "--to_onnx")
+    assert message == ("--to_onnx needs jax2onnx; install it with: pip install jax2onnx (the extra 'onnx')")
+
+
 def test_keeps_existing_output(command, source):
     assert command.convert(source.name) == 0
     message = command.refuse(2, source.name)
@@ -761,6 +775,7 @@ def test_help_and_refusals_do_not_start_jax(tmp_path):
         "--input",
         "--output",
         "--to_torch",
+        "--to_onnx",
         "--overwrite",
         "--model",
         "--scale",

@@ -161,7 +161,7 @@ def _shown(values: flags.FlagValues, name: str) -> str:
     return f"--{name}={','.join(values[name].value or ())}"
 
 
-def _check_published(config: InferenceConfig, name: str) -> None:
+def _check_published(config: InferenceConfig, name: str | None) -> None:
     """Raises UsageError that says which published networks are missing, and how each is made."""
     missing = [run for run in config.runs if run.checkpoint and not os.path.exists(run.weights)]
     if missing:
