@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
-from realsr_jax import __version__
+import realsr_jax
 from realsr_jax.models import build_model, network_of
 from realsr_jax.models.network import ModelConfig
 from realsr_jax.system.files import write_atomically
@@ -48,7 +48,7 @@ def write_onnx(path: Path, config: ModelConfig, params: Any, *, properties: dict
         input_names=["input"],
         output_names=["output"],
     )
-    model.producer_name, model.producer_version = "realsr_jax", __version__
+    model.producer_name, model.producer_version = "realsr_jax", realsr_jax.__version__
     facts = {
         "network": network_of(config).title,
         **{name: str(value) for name, value in vars(config).items()},
