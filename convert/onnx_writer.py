@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ OPSET = 17
 """Version of ONNX's operators, which programs of 2022 and later know."""
 
 
-def write_onnx(path: Path, config: ModelConfig, params: Any, *, properties: dict[str, str]) -> None:
+def write_onnx(path: Path, config: ModelConfig, params: Any, *, properties: Mapping[str, object]) -> None:
     """Writes a network with its parameters as one ONNX file.
 
     Its one input "input" is float32 [1, 3, h, w], RGB on 0..1, of any height and width; its one output
@@ -32,7 +33,6 @@ def write_onnx(path: Path, config: ModelConfig, params: Any, *, properties: dict
         config: The network.
         params: Its parameters, as `weights.load_weights` returns them.
         properties: Written into the file's metadata, beside the network, its scale and its range of values.
-
     """
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of shapes that are told at run time
     to_onnx = importlib.import_module("jax2onnx").to_onnx  # which few installations have
@@ -51,13 +51,13 @@ def write_onnx(path: Path, config: ModelConfig, params: Any, *, properties: dict
     model.producer_name, model.producer_version = "realsr_jax", realsr_jax.__version__
     facts = {
         "network": network_of(config).title,
-        **{name: str(value) for name, value in vars(config).items()},
+        **vars(config),
         "value_range": "0..1",
         "layout": "NCHW, RGB",
         **properties,
     }
     for key, value in facts.items():
-        model.metadata_props.add(key=key, value=value)
+        model.metadata_props.add(key=key, value=str(value))
     write_atomically(path, model.SerializeToString())
 
 
