@@ -146,7 +146,9 @@ def _serve(case: Callable[[int], bool], numbers: range, seconds: float, mib: flo
         before, start = _memory("VmRSS"), time.process_time()
         # Beyond that the process is stopped, or one bad case would take the machine down.
         space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (space + int((4 * mib + 1024) * 2**20), resource.RLIM_INFINITY))
+        resource.setrlimit(
+            resource.RLIMIT_AS, (space + int((4 * mib + 1024) * 2**20), resource.RLIM_INFINITY)
+        )
         signal.setitimer(signal.ITIMER_PROF, seconds)  # whose signal ends the process, even inside C code
         try:
             ending, note = ("accepted" if case(number) else "refused"), ""
