@@ -105,9 +105,9 @@ def load_pickle(stream: BinaryIO, vocabulary: "TorchVocabulary") -> object:
 class _Machine:
     """The stack machine of the pickle format, reduced to what checkpoints need.
 
-    An instruction takes no longer than its own bytes and what it removes from the stack demand, or else it has
-    the vocabulary count further steps: as anything on the stack can be put there again by two bytes, work in
-    proportion to it would be quadratic.
+    An instruction may take time in proportion to its own bytes and to what it removes from the stack, but not
+    to the size of an object there, which two bytes can put on the stack again and again. What has to, counts
+    its steps.
     """
 
     def __init__(self, stream: BinaryIO, vocabulary: "TorchVocabulary"):

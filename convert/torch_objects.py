@@ -1,7 +1,7 @@
 """What the names in a PyTorch pickle stand for: tensors, which are windows of storages, and containers.
 
-One rule bounds time and memory: no number that tells how much there is of something may exceed the bytes of the
-file, and it is checked where it is read, before anything is computed from it.
+One rule bounds time and memory: no number that tells how much there is of something may exceed the bytes of
+the file, and it is checked where it is read, before anything is computed from it.
 """
 
 import math
@@ -93,7 +93,8 @@ def expect_shape(sizes: object, file_size: int) -> tuple[int, ...]:
     shape = expect(sizes, tuple)
     if len(shape) > _MAX_DIMENSIONS:
         raise CheckpointError(f"is damaged: it describes a tensor of {len(shape)} dimensions")
-    shape = tuple(expect_count(size, file_size) for size in shape)
+    for size in shape:
+        expect_count(size, file_size)
     # A size of 0 empties a tensor, but NumPy refuses it if the other sizes are too large.
     if math.prod(max(size, 1) for size in shape) > MAX_REPETITION * file_size:
         raise CheckpointError("describes tensors far larger than the file itself")
@@ -128,7 +129,7 @@ class Tensor:
         dtype: type of its elements.
         offset: its first element, counted from the start of the storage's window.
         shape: its sizes.
-        strides: elements from one to the next, along each axis.
+        strides: elements from one to the next, along each axis of more than one.
     """
 
     storage: Storage
@@ -152,9 +153,10 @@ class Tensor:
             )
         if 0 in self.shape:
             return np.empty(self.shape, self.dtype)
-        start, strides = self.offset * self.dtype.itemsize, [s * self.dtype.itemsize for s in self.strides]
-        window = data[source.start * itemsize : source.stop * itemsize]
-        return np.ndarray(self.shape, self.dtype, window, start, strides)
+        window, width = data[source.start * itemsize : source.stop * itemsize], self.dtype.itemsize
+        axes = zip(self.shape, self.strides, strict=True)
+        strides = [step * width if size > 1 else 0 for size, step in axes]
+        return np.ndarray(self.shape, self.dtype, window, self.offset * width, strides)
 
 
 class TorchVocabulary:
@@ -222,12 +224,10 @@ class TorchVocabulary:
         if len(rest) > 2 and isinstance(rest[2], Global):
             dtype = _TENSOR_DTYPES[rest[2].name]
         shape = expect_shape(sizes, self._file_size)
-        # A dimension of one element has a stride that is never used, so any number can stand there.
-        strides = tuple(
-            expect_count(step, self._file_size) if size > 1 else 0
-            for size, step in zip(shape, expect(steps, tuple), strict=True)
-        )
-        last = first + sum((size - 1) * step for size, step in zip(shape, strides, strict=True))
+        strides, last = expect(steps, tuple), first
+        for size, step in zip(shape, strides, strict=True):
+            if size > 1:  # else it is never used, so that any number can stand there
+                last += (size - 1) * expect_count(step, self._file_size)
         end = (source.stop - source.start) * source.dtype.itemsize
         if 0 not in shape and (last + 1) * dtype.itemsize > end:
             raise CheckpointError("is damaged: it describes a tensor that reaches outside its storage")

@@ -1,7 +1,6 @@
 """The checkpoint reader and writers against PyTorch itself, and against damaged and hostile files."""
 
 import errno
-import io
 import json
 import os
 import pickle
