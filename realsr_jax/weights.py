@@ -162,9 +162,8 @@ def read_description(path: str | Path) -> Description:
             f"{file}: format version {version!r:.60}, this release reads {FORMAT_VERSION}; {remedy}"
         )
     if name not in NETWORKS:
-        raise WeightsError(
-            f"{file}: unknown architecture {name!r:.60}, expected one of {', '.join(NETWORKS)}"
-        )
+        known = ", ".join(NETWORKS)
+        raise WeightsError(f"{file}: unknown architecture {name!r:.60}, expected one of {known}")
     return Description(path, name, fields, provenance, sha256)
 
 
@@ -225,7 +224,7 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
         raise WeightsError(f"{file}: is missing; {remedy}") from error
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read ({_reason(error)})") from error
-    # The others from types that NumPy does not know, sizes beyond its limits, and a name that is part of another.
+    # The others come from types and sizes that NumPy does not know, and from a name that is part of another.
     except (SafetensorError, AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise WeightsError(f"{file}: damaged ({_reason(error)}); {remedy}") from error
     network = {"architecture": description.architecture, "fields": description.fields}

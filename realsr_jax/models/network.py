@@ -40,12 +40,10 @@ def require_sizes(config: Any, *, least_feats: int = 1, why: str = "") -> None:
         least_feats: the fewest features.
         why: reason for them, which continues "at least 8".
     """
-    blocks, feats = (
-        "at least 1 and at most 256 (published: up to 40)",
-        "and at most 1024 (published: up to 256)",
-    )
+    blocks = "at least 1 and at most 256 (published: up to 40)"
     require(1 <= config.n_resblocks <= 256, config, "n_resblocks", blocks)
-    require(least_feats <= config.n_feats <= 1024, config, "n_feats", f"at least {least_feats}{why} {feats}")
+    features = f"at least {least_feats}{why} and at most 1024 (published: up to 256)"
+    require(least_feats <= config.n_feats <= 1024, config, "n_feats", features)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Runs cases in a child process with limits on time and memory, and counts how they end.
 
-A case is a function of a number, which makes its input from it (so the number is the seed), in a module beside this
-file. It returns whether its input was accepted, so False for what was refused as it should be; whatever it
-raises counts as a crash. It runs in a folder of the caller's, who may have put files there. A case that
-kills its process is counted, and the next one runs in a new process. To see one again, in such a folder:
+A case is a function of a number, which makes its input from it (so the number is the seed), in a module
+beside this file. It returns whether its input was accepted, so False for what was refused as it should be;
+whatever it raises counts as a crash. It runs in a folder of the caller's, who may have put files there. A
+case that kills its process is counted, and the next one runs in a new process. To see one again, in such a
+folder:
 
     python tests/hostile/driver.py MODULE:FUNCTION NUMBER
 """
@@ -26,10 +27,7 @@ from pathlib import Path
 from typing import Any
 
 STARTS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen")
-"""Events of Python's auditing that no input may cause; nor may it import `CANARY` or look a class up."""
-
-CANARY = "canary"
-"""The module that hostile inputs ask for."""
+"""Events of Python's auditing that no input may cause; nor may it import "canary" or look a class up."""
 
 
 @dataclasses.dataclass
@@ -71,7 +69,7 @@ def run_cases(case: str, numbers: range, *, folder: Path, seconds: float, mib: f
         case: ``module:function``.
         numbers: of the cases, in steps of one.
         folder: where they run.
-        seconds: CPU time that a case may take; ten times that by the clock, for those that wait.
+        seconds: CPU time that a case may take; ten times that and a minute by the clock, if it waits.
         mib: memory that a case may take beyond what its process has already, in MiB.
     """
     tally, following = Tally(), numbers.start
@@ -93,7 +91,7 @@ def _run_until_one_dies(
         ) as child,
     ):
         following, ready = numbers.start, False
-        for line in _lines(child, lambda: 10 * seconds + 5 if ready else 300):
+        for line in _lines(child, patience=10 * seconds + 60):
             if ready:
                 tally.enter(following, **json.loads(line))
                 following += 1
@@ -109,19 +107,19 @@ def _run_until_one_dies(
     return following
 
 
-def _lines(child: subprocess.Popen, patience: Callable[[], float]) -> Any:
+def _lines(child: subprocess.Popen, *, patience: float) -> Any:
     """Yields the lines that a process prints, until it ends or has kept silent for too long."""
     assert child.stdout is not None
     left = b""
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
-        while selector.select(patience()) and (read := child.stdout.read(2**16)):
+        while selector.select(patience) and (read := child.stdout.read(2**16)):
             *lines, left = (left + read).split(b"\n")
             yield from lines
 
 
 def _memory(field: str) -> float:
-    """Returns a field of this process's memory in MiB: VmRSS, VmHWM (the most so far)."""
+    """Returns a field of this process's memory in MiB: VmRSS, VmHWM (the most so far), VmSize."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if field in line)
     return int(line.split()[1]) / 1024
 
@@ -134,7 +132,7 @@ def _serve(case: Callable[[int], bool], numbers: range, seconds: float, mib: flo
     seen: list[str] = []
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        looks_up = event == "pickle.find_class" or (event == "import" and arguments[0] == CANARY)
+        looks_up = event == "pickle.find_class" or (event == "import" and arguments[0] == "canary")
         if looks_up or event.startswith(STARTS):
             seen.append(f"{event} {arguments!r}"[:300])
 
@@ -145,10 +143,8 @@ def _serve(case: Callable[[int], bool], numbers: range, seconds: float, mib: flo
         Path("/proc/self/clear_refs").write_text("5")  # the most so far is what there is
         before, start = _memory("VmRSS"), time.process_time()
         # Beyond that the process is stopped, or one bad case would take the machine down.
-        space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(
-            resource.RLIMIT_AS, (space + int((4 * mib + 1024) * 2**20), resource.RLIM_INFINITY)
-        )
+        space = int((_memory("VmSize") + 4 * mib + 1024) * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (space, resource.RLIM_INFINITY))
         signal.setitimer(signal.ITIMER_PROF, seconds)  # whose signal ends the process, even inside C code
         try:
             ending, note = ("accepted" if case(number) else "refused"), ""
