@@ -175,7 +175,7 @@ class TorchVocabulary:
         self._steps_left = _FREE_STEPS + file_size // _BYTES_FOR_A_STEP
 
     def count_steps(self, steps: int) -> None:
-        """Counts instructions, or entries that are copied; raises CheckpointError if they become too many."""
+        """Counts instructions, sizes and copied entries; raises CheckpointError if they become too many."""
         self._steps_left -= steps
         if self._steps_left < 0:
             raise CheckpointError("is damaged: its pickle grows without bound")
@@ -224,6 +224,7 @@ class TorchVocabulary:
         if len(rest) > 2 and isinstance(rest[2], Global):
             dtype = _TENSOR_DTYPES[rest[2].name]
         shape = expect_shape(sizes, self._file_size)
+        self.count_steps(len(shape))
         strides, last = expect(steps, tuple), first
         for size, step in zip(shape, strides, strict=True):
             if size > 1:  # else it is never used, so that any number can stand there
