@@ -4,6 +4,7 @@ Everyday runs try a few hundred; REALSR_MUTATIONS=200000 with `-m slow` is the l
 """
 
 import os
+import shutil
 from collections import OrderedDict
 
 import checkpoint_cases
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+import weights_cases
 
 from realsr_jax.convert.rules import to_torch
 from realsr_jax.convert.writer import write_safetensors
 from realsr_jax.models import parameter_shapes
 from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.weights import save_weights
 
 CONFIG = EDSRConfig(n_resblocks=1, n_feats=4, scale=2, res_scale=1.0)
 PARAMS = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), parameter_shapes(CONFIG))
@@ -85,4 +88,31 @@ def test_crafted_checkpoints(tmp_path, mib, capsys):
     tally = driver.run_cases(
         "checkpoint_cases:crafted", numbers, folder=tmp_path, seconds=2 * mib, mib=32 * mib
     )
+    assert_harmless(tally, capsys)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with weights, and a file beside them that is none of their business."""
+    save_weights(tmp_path / "weights", CONFIG, PARAMS, provenance={"source": "a.pt"})
+    shutil.copy(tmp_path / "weights" / "params.safetensors", tmp_path / "secret")
+    return tmp_path
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(LONG // 4, marks=pytest.mark.slow)])
+def test_damaged_weights(folder, count, capsys):
+    tally = driver.run_cases("weights_cases:damaged", range(count), folder=folder, seconds=10, mib=64)
+    assert_harmless(tally, capsys)
+    assert min(tally.counts["accepted"], tally.counts["refused"]) > count // 20
+
+
+def test_absurd_sizes_of_a_network_are_refused_early(folder, capsys):
+    numbers = range(len(weights_cases.ABSURD))
+    tally = driver.run_cases("weights_cases:absurd", numbers, folder=folder, seconds=2, mib=64)
+    assert_harmless(tally, capsys)
+    assert not tally.counts["accepted"]
+
+
+def test_weights_read_no_file_elsewhere(folder, capsys):
+    tally = driver.run_cases("weights_cases:elsewhere", range(2), folder=folder, seconds=2, mib=64)
     assert_harmless(tally, capsys)
