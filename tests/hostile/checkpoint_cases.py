@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import json
+import math
 import pickle
 import random
 import struct
@@ -231,6 +232,18 @@ def _many_weights(size: int) -> bytes:
     return archived({"a/data.pkl": pickled, "a/data/0": bytes(4 * count)})
 
 
+def _blocks(size: int) -> bytes:
+    """EDSR with one feature and very many blocks."""
+    layers = {"head.0": (1, 3), "tail.0.0": (4, 1), "tail.1": (3, 1)}
+    layers |= {f"body.{i // 2}.body.{i % 2 * 2}": (1, 1) for i in range(size // 250)}
+    entry, end, entries = '"%s":{"dtype":"F32","shape":%s,"data_offsets":[%d,%d]}', 0, []
+    for name, channels in layers.items():
+        for part, shape in (("weight", [*channels, 3, 3]), ("bias", list(channels[:1]))):
+            start, end = end, end + 4 * math.prod(shape)
+            entries.append(entry % (f"{name}.{part}", json.dumps(shape), start, end))
+    return with_header(("{" + ",".join(entries) + "}").encode(), bytes(end))
+
+
 def _nested_mappings(size: int) -> bytes:
     """Eight mappings, each of which has the next one under very many names."""
     pickled = b"\x80\x02}q\0"
@@ -291,6 +304,7 @@ CRAFTED = {
     "lists in a header": lambda size: with_header(b'{"a":' + b"[" * size, b""),
     "weights that are one": _many_weights,
     "nested mappings": _nested_mappings,
+    "blocks": _blocks,
     "random zip": lambda size: b"PK\3\4" + random.Random(0).randbytes(size),
     "random pickle": lambda size: b"\x80\2" + random.Random(0).randbytes(size),
     "zeros": lambda size: bytes(size),
