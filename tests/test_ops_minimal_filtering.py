@@ -52,7 +52,11 @@ def _assert_close(found, expected):
 @PADDINGS
 @pytest.mark.parametrize(
     ("size", "strip_bytes"),
-    [((16, 16), minimal_filtering._STRIP_BYTES), ((13, 22), 40_000), ((4, 5), minimal_filtering._STRIP_BYTES)],
+    [
+        ((16, 16), minimal_filtering._STRIP_BYTES),
+        ((13, 22), 40_000),
+        ((4, 5), minimal_filtering._STRIP_BYTES),
+    ],
     ids=["whole", "strips", "small"],
 )
 @pytest.mark.parametrize("kernel_size", KERNELS, ids=str)

@@ -33,7 +33,7 @@ RUN = ModelRun("weights")
         (EDSRConfig, {"n_feats": 1025}, "n_feats is 1025, expected at least 1 and at most 1024 (published"),
         (OADDetConfig, {"n_resblocks": 257}, "n_resblocks is 257, expected at least 1 and at most 256"),
         (OADDetConfig, {"n_feats": 2048}, "n_feats is 2048, expected at least 8, since channel attention "),
-        (EDSRConfig, {"res_scale": float("inf")}, "res_scale is inf, expected more than 0"),
+        (EDSRConfig, {"res_scale": float("inf")}, "res_scale is inf, expected more than 0 and at most 100"),
         (EDSRConfig, {"scale": 8}, "scale is 8, expected 2, 3 or 4"),
         (EDSRConfig, {"res_scale": 0}, "res_scale is 0, expected more than 0"),
         (EDSRConfig, {"res_scale": float("nan")}, "res_scale is nan, expected more than 0"),

@@ -4,7 +4,6 @@ Source: Lim et al. 2017, figure 3.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -44,7 +43,7 @@ class EDSRConfig(ModelConfig):
         """Raises ValueError, with the reason, if no such network exists."""
         super().validate()
         require_sizes(self)
-        require(0 < self.res_scale < math.inf, self, "res_scale", "more than 0 and finite")
+        require(0 < self.res_scale <= 100, self, "res_scale", "more than 0 and at most 100")
 
 
 class _Block(nn.Module):

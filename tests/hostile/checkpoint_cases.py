@@ -91,6 +91,7 @@ def damaged(number: int) -> bool:
     else:
         content = mutations.mutate(generator, content, WORDS)
     file = Path("damaged.pt")
+    file.unlink(missing_ok=True)  # or file systems write to the disk at once what replaces a file
     file.write_bytes(content)
     return read(file)
 
