@@ -26,7 +26,7 @@ from realsr_jax.cli import command
 from realsr_jax.convert import LAYOUTS
 from realsr_jax.models import network_name, network_of
 from realsr_jax.models.network import ModelConfig
-from realsr_jax.system.errors import UsageError, did_you_mean
+from realsr_jax.system.errors import UsageError, did_you_mean, legible
 from realsr_jax.system.terminal import say
 from realsr_jax.weights import (
     BUNDLED,
@@ -206,13 +206,8 @@ def _show(path: str) -> None:
         "parameters": f"{sum(map(np.size, jax.tree.leaves(params))):,}",
         **provenance,
     }
-    lines = (f"  {name}: {_printable(value)}" for name, value in facts.items())
+    lines = (f"  {legible(str(name))}: {legible(str(value))}" for name, value in facts.items())
     say("\n".join([f"{path}: {kind}", *lines]))
-
-
-def _printable(value: object) -> str:
-    """Returns what a file says, without what a terminal would obey."""
-    return text if (text := str(value)).isprintable() else ascii(text)[1:-1]
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -145,7 +145,7 @@ def _unknown_architecture(state_dict: StateDict) -> CheckpointError:
             (config, Counter(_expected_shapes(config, state_dict).values()))
             for config in _published_configs()
         ]
-    nearest, wanted = max(known, key=lambda pair: (pair[1] & found).total() / (pair[1] | found).total())
+    nearest, wanted = max(known, key=lambda pair: _likeness(found, pair[1]))
     if not found & wanted:
         return CheckpointError(f"{message}, and no tensor has a name or a shape of theirs")
     missing, extra = wanted - found, found - wanted
@@ -154,6 +154,12 @@ def _unknown_architecture(state_dict: StateDict) -> CheckpointError:
         f"{(wanted & found).total()} are here, {missing.total()} are missing ({_some(missing)}), "
         f"and {extra.total()} others are here instead ({_some(extra)})"
     )
+
+
+def _likeness(a: Counter[Any], b: Counter[Any]) -> float:
+    """Returns what two counters share, as a part of what either has."""
+    shared = (a & b).total()
+    return shared / (a.total() + b.total() - shared)
 
 
 def _printable(key: str) -> str:

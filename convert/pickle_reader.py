@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 if TYPE_CHECKING:
     from realsr_jax.convert.torch_objects import TorchVocabulary
 
-MAX_INSTRUCTIONS = 10_000_000
-"""Bounds memory: an instruction of one byte can make an object of about a hundred."""
+MAX_NAME = 1000
+"""Characters in the name of a tensor or storage, which dictionaries compare again and again."""
 
 _T = TypeVar("_T")
 
@@ -62,12 +62,21 @@ def expect(value: object, kind: type[_T]) -> _T:
     return cast(_T, value)
 
 
-def update_mapping(mapping: dict[object, object], pairs: Iterable[tuple[object, object]]) -> None:
-    """Enters those of `pairs` whose key is a string, bytes or a number.
+def expect_name(value: object) -> str:
+    """Returns `value` if it is a string of at most `MAX_NAME` characters, else raises CheckpointError."""
+    name = expect(value, str)
+    if len(name) > MAX_NAME:
+        raise CheckpointError(f"is damaged: a name in it has {len(name)} characters")
+    return name
 
-    Other keys are of no use here, and hashing a deeply nested tuple would overflow the C stack.
+
+def update_mapping(mapping: dict[str, object], pairs: Iterable[tuple[object, object]]) -> None:
+    """Enters those of `pairs` whose key is a string.
+
+    Others are of no use here: numbers can be chosen to collide in a dictionary, and hashing a deeply nested
+    tuple would overflow the C stack.
     """
-    mapping.update((key, value) for key, value in pairs if isinstance(key, str | bytes | int | float))
+    mapping.update((expect_name(key), value) for key, value in pairs if isinstance(key, str))
 
 
 def load_pickle(stream: BinaryIO, vocabulary: "TorchVocabulary") -> object:
@@ -75,12 +84,12 @@ def load_pickle(stream: BinaryIO, vocabulary: "TorchVocabulary") -> object:
 
     Args:
         stream: A stream over bytes in memory, so that reading too much allocates nothing.
-        vocabulary: Decides which globals are allowed and what they stand for.
+        vocabulary: Decides which globals are allowed and what they stand for, and how many instructions.
 
     Returns:
         A tree of dict, list, tuple, str, bytes, numbers, bool, None, `Global`, `Opaque` and what `vocabulary`
-        returned. It may share nodes and contain cycles. Dict entries whose key is no string or number are
-        left out, and so is the state of objects.
+        returned. It may share nodes and contain cycles. Dict entries whose key is no string are left out, and
+        so is the state of objects.
 
     Raises:
         CheckpointError: The pickle is damaged, or names something that is not allowed.
@@ -94,7 +103,12 @@ def load_pickle(stream: BinaryIO, vocabulary: "TorchVocabulary") -> object:
 
 
 class _Machine:
-    """The stack machine of the pickle format, reduced to what checkpoints need."""
+    """The stack machine of the pickle format, reduced to what checkpoints need.
+
+    An instruction may take time in proportion to its own bytes and to what it removes from the stack, but not
+    to the size of an object there, which two bytes can put on the stack again and again. What has to, counts
+    its steps.
+    """
 
     def __init__(self, stream: BinaryIO, vocabulary: "TorchVocabulary"):
         self._stream = stream
@@ -104,7 +118,8 @@ class _Machine:
         self._memo: dict[int, object] = {}
 
     def run(self) -> object:
-        for _ in range(MAX_INSTRUCTIONS):
+        while True:
+            self._vocabulary.count_steps(1)
             opcode = _OPCODES[self._stream.read(1)]
             if opcode.name == "STOP":
                 return self._stack.pop()
@@ -116,7 +131,6 @@ class _Machine:
             if not self._change(opcode.name, argument):
                 made = self._make(opcode.name, argument)  # which may exchange the stack
                 self._stack.append(made)
-        raise CheckpointError(f"holds a pickle of more than {MAX_INSTRUCTIONS} instructions")
 
     def _change(self, opcode: str, argument: Any) -> bool:
         """Carries out an instruction that puts nothing on the stack; returns whether it is one."""

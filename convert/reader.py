@@ -1,16 +1,32 @@
 """Reads PyTorch and safetensors checkpoints without PyTorch, and without running any code in them."""
 
 import io
+import struct
 import zipfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 
-from realsr_jax.convert.pickle_reader import CheckpointError, Global, Opaque, expect, load_pickle, quote
-from realsr_jax.convert.torch_objects import SAFETENSORS_DTYPES, TorchVocabulary
+from realsr_jax.convert.pickle_reader import (
+    CheckpointError,
+    Global,
+    Opaque,
+    expect,
+    expect_name,
+    load_pickle,
+    quote,
+)
+from realsr_jax.convert.torch_objects import (
+    MAX_REPETITION,
+    SAFETENSORS_DTYPES,
+    Tensor,
+    TorchVocabulary,
+    expect_shape,
+)
 from realsr_jax.system.errors import in_one_line
 
 WRAPPERS = (
@@ -94,22 +110,18 @@ def _read_zip(data: bytes) -> dict[str, np.ndarray]:
     if members.get(f"{folder}byteorder", b"little") != b"little":
         raise CheckpointError("was saved on a big-endian machine, which is not supported")
     start = f"{folder}data/"
-    storages = {
-        name.removeprefix(start): memoryview(part) for name, part in members.items() if name.startswith(start)
-    }
-    vocabulary = TorchVocabulary(storages, max_copied=len(data))
-    return _copy_weights(load_pickle(io.BytesIO(members[f"{folder}data.pkl"]), vocabulary), len(data))
+    storages = {name.removeprefix(start): part for name, part in members.items() if name.startswith(start)}
+    tree = load_pickle(io.BytesIO(members[f"{folder}data.pkl"]), TorchVocabulary(len(data)))
+    return _copy_weights(tree, storages, len(data))
 
 
-def _list_members(data: bytes) -> dict[str, bytes]:
-    """Returns the members of a zip archive by name, checked against their checksums."""
+def _list_members(data: bytes) -> dict[str, memoryview]:
+    """Returns the members of a zip archive by name, as windows of it, checked against their checksums."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries: list[Any] = archive.infolist()
-            _check_members(entries, len(data))
-            for entry in entries:
-                entry.CRC = entry.CRC or None  # PyTorch writes 0 where checksums are switched off
-            return {entry.filename: archive.read(entry) for entry in entries}
+            entries = archive.infolist()
+        _check_members(entries, len(data))
+        return {entry.filename: _find_member(memoryview(data), entry) for entry in entries}
     except CheckpointError:
         raise
     except Exception as error:  # zipfile fails in many ways
@@ -131,10 +143,21 @@ def _check_members(entries: Sequence[zipfile.ZipInfo], file_size: int) -> None:
         )
 
 
+def _find_member(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
+    header = data[entry.header_offset :][:30]
+    if header[:4] != zipfile.stringFileHeader:
+        raise zipfile.BadZipFile(f"no file {entry.filename!r} where it should be")
+    start = entry.header_offset + len(header) + sum(struct.unpack("<2H", header[26:]))
+    part = data[start : start + entry.file_size]
+    # PyTorch writes 0 where checksums are switched off.
+    if len(part) != entry.file_size or (entry.CRC and zlib.crc32(part) != entry.CRC):
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {entry.filename!r}")
+    return part
+
+
 def _read_stream(data: bytes) -> dict[str, np.ndarray]:
     """Reads the older format: pickles in a row, then each storage as element count and bytes."""
-    stream = io.BytesIO(data)
-    vocabulary = TorchVocabulary(None, max_copied=len(data))
+    stream, vocabulary = io.BytesIO(data), TorchVocabulary(len(data))
     if load_pickle(stream, vocabulary) != _MAGIC_NUMBER:
         raise CheckpointError("is a Python pickle, but not one of torch.save")
     if load_pickle(stream, vocabulary) != _PROTOCOL_VERSION:
@@ -142,38 +165,41 @@ def _read_stream(data: bytes) -> dict[str, np.ndarray]:
     system = expect(load_pickle(stream, vocabulary), dict)
     if system.get("little_endian") is False:
         raise CheckpointError("was saved on a big-endian machine, which is not supported")
-    start = stream.tell()
-    load_pickle(stream, vocabulary)  # the first time only for the storages' types, which tell where each ends
+    tree = load_pickle(stream, vocabulary)
     keys = expect(load_pickle(stream, vocabulary), list)
     view, position = memoryview(data), stream.tell()
     storages: dict[str, memoryview] = {}
     for key in keys:
-        itemsize = vocabulary.itemsizes.get(expect(key, str))
+        itemsize = vocabulary.itemsizes.get(expect_name(key))
         count = int.from_bytes(view[position : position + 8], "little")
         position += 8
         if itemsize is None or position + count * itemsize > len(data):
             raise CheckpointError("is damaged or cut short: data of its tensors is missing")
         storages[key] = view[position : position + count * itemsize]
         position += count * itemsize
-    stream.seek(start)
-    return _copy_weights(load_pickle(stream, TorchVocabulary(storages, max_copied=len(data))), len(data))
+    return _copy_weights(tree, storages, len(data))
 
 
-def _copy_weights(tree: object, file_size: int) -> dict[str, np.ndarray]:
+def _copy_weights(tree: object, storages: Mapping[str, memoryview], file_size: int) -> dict[str, np.ndarray]:
     """Copies the weights in `tree` out of their storages."""
-    views = unwrap(tree)
-    # Tensors that share or repeat their storage can describe far more data than the file has.
-    if sum(view.nbytes for view in views.values()) > 8 * file_size + 2**26:
+    tensors = unwrap(tree)
+    if sum(tensor.nbytes for tensor in tensors.values()) > MAX_REPETITION * file_size:
         raise CheckpointError("describes tensors far larger than the file itself")
-    return {name: view.copy(order="C") for name, view in views.items()}
+    return {name: tensor.view(storages).copy(order="C") for name, tensor in tensors.items()}
 
 
 def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
     try:
         return {
-            name: np.ndarray(tensor["shape"], SAFETENSORS_DTYPES[tensor["dtype"]], tensor["data"])
+            name: np.ndarray(
+                expect_shape(tuple(tensor["shape"]), len(data)),
+                SAFETENSORS_DTYPES[tensor["dtype"]],
+                tensor["data"],
+            )
             for name, tensor in sorted(safetensors.deserialize(data))
         }
+    except CheckpointError:
+        raise
     except KeyError as error:
         raise CheckpointError(f"holds a tensor of type {error}, which is not supported") from error
     except (safetensors.SafetensorError, ValueError) as error:
@@ -181,7 +207,7 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
         raise CheckpointError(f"is damaged or cut short: {reason}") from error
 
 
-def unwrap(tree: object) -> dict[str, np.ndarray]:
+def unwrap(tree: object) -> dict[str, Any]:
     """Finds the weights in what a checkpoint holds.
 
     Training code wraps them as {"state_dict": ...}, {"params_ema": ..., "params": ...} and so on, beside the
@@ -190,10 +216,10 @@ def unwrap(tree: object) -> dict[str, np.ndarray]:
     prefixes of `DataParallel` and of the EDSR training code are removed if all names share them.
 
     Args:
-        tree: Nested dicts with arrays in them.
+        tree: Nested dicts with tensors in them, arrays or descriptions.
 
     Returns:
-        The arrays by parameter name.
+        The tensors by parameter name.
 
     Raises:
         CheckpointError: There are no tensors, or several mappings that may be meant.
@@ -207,7 +233,7 @@ def unwrap(tree: object) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _find_tensors(tree: object, depth: int, known: dict[int, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _find_tensors(tree: object, depth: int, known: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """Returns the weights below `tree`, or nothing; `known` holds results by the id of their mapping."""
     if not isinstance(tree, dict) or depth == 0:
         return {}
@@ -220,13 +246,11 @@ def _find_tensors(tree: object, depth: int, known: dict[int, dict[str, np.ndarra
     return known[id(tree)]
 
 
-def _find_tensors_below(
-    named: dict[str, Any], find: Callable[[object], dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
+def _find_tensors_below(named: dict[str, Any], find: Callable[[object], dict[str, Any]]) -> dict[str, Any]:
     for wrapper in WRAPPERS:
         if found := find(named.get(wrapper)):
             return found
-    tensors = {key: value for key, value in named.items() if isinstance(value, np.ndarray)}
+    tensors = {key: value for key, value in named.items() if isinstance(value, np.ndarray | Tensor)}
     # Numbers such as the best score are tensors too, but no weights.
     if any(value.shape for value in tensors.values()):
         return tensors
@@ -243,7 +267,7 @@ def _describe(tree: object) -> str:
         return f"a mapping with the keys {', '.join(keys)}"
     if isinstance(tree, dict | list | tuple) and not tree:
         return f"an empty {type(tree).__name__}"
-    if isinstance(tree, np.ndarray):
+    if isinstance(tree, np.ndarray | Tensor):
         return "a single tensor"
     kind = quote(tree.name) if isinstance(tree, Global | Opaque) else type(tree).__name__
     return f"something of type {kind}"

@@ -85,7 +85,8 @@ def upsampler(key: str, scale: int, *, spacing: int) -> Iterator[Rule]:
 def read_scale(state_dict: StateDict, key: str, n_feats: int) -> int:
     """Returns the scale of the upsampler under a key, which has `n_feats` features."""
     first_step = math.isqrt(state_dict[f"{key}.0.weight"].shape[0] // n_feats)
-    return first_step ** count_layers(state_dict, rf"{re.escape(key)}\.(\d+)\.\w+")
+    n_steps = count_layers(state_dict, rf"{re.escape(key)}\.(\d+)\.\w+")
+    return first_step ** min(n_steps, 4)  # which is too many, so that more need not be computed
 
 
 def count_layers(state_dict: StateDict, pattern: str) -> int:

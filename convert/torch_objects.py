@@ -1,14 +1,33 @@
-"""What the names in a PyTorch pickle stand for: tensors, which are windows of storages, and containers."""
+"""What the names in a PyTorch pickle stand for: tensors, which are windows of storages, and containers.
 
+One rule bounds time and memory: no number that tells how much there is of something may exceed the bytes of
+the file, and it is checked where it is read, before anything is computed from it.
+"""
+
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes  # noqa: F401 makes bfloat16 and float8 known to NumPy
 import numpy as np
 
-from realsr_jax.convert.pickle_reader import CheckpointError, Global, Opaque, expect, quote, update_mapping
+from realsr_jax.convert.pickle_reader import (
+    CheckpointError,
+    Global,
+    Opaque,
+    expect,
+    expect_name,
+    quote,
+    update_mapping,
+)
+
+MAX_REPETITION = 8
+"""How often a checkpoint may repeat its bytes in tensors, which can share storages and repeat elements."""
 
 _MAX_DIMENSIONS = 64  # as many as an array of NumPy can have
+_BYTES_FOR_A_STEP = 6  # as a step of the pickle can make an object of about 120 bytes
+_FREE_STEPS = 100_000  # for small files, which have little else than their pickle
 
 # The type, PyTorch's storage class (newer types have none: tensors name them) and the name in safetensors.
 _TYPES = (
@@ -61,12 +80,83 @@ _IGNORED = {
 _ALLOWED = {*STORAGE_DTYPES, *_TENSOR_DTYPES, *_TENSORS, *_PARAMETERS, *_MAPPINGS, *_IGNORED, "torch.Size"}
 
 
+def expect_count(value: object, limit: int) -> int:
+    """Returns `value` if it is a number from 0 to `limit`, else raises CheckpointError."""
+    count = expect(value, int)
+    if not 0 <= count <= limit:
+        raise CheckpointError("is damaged: it describes a tensor of impossible size")
+    return count
+
+
+def expect_shape(sizes: object, file_size: int) -> tuple[int, ...]:
+    """Returns the shape of a tensor that a file can hold, else raises CheckpointError."""
+    shape = expect(sizes, tuple)
+    if len(shape) > _MAX_DIMENSIONS:
+        raise CheckpointError(f"is damaged: it describes a tensor of {len(shape)} dimensions")
+    for size in shape:
+        expect_count(size, file_size)
+    # A size of 0 empties a tensor, but NumPy refuses it if the other sizes are too large.
+    if math.prod(max(size, 1) for size in shape) > MAX_REPETITION * file_size:
+        raise CheckpointError("describes tensors far larger than the file itself")
+    return shape
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Bytes that tensors are windows of, and the type of their elements."""
+    """A window of the elements under a key, which tensors are windows of.
 
+    Attributes:
+        key: names the bytes in the file.
+        dtype: type of the elements.
+        numel: how many there are under the key.
+        start: the window's first.
+        stop: the one behind its last.
+    """
+
+    key: str
     dtype: np.dtype
-    data: memoryview
+    numel: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor, described but not made.
+
+    Attributes:
+        storage: holds its bytes.
+        dtype: type of its elements.
+        offset: its first element, counted from the start of the storage's window.
+        shape: its sizes.
+        strides: elements from one to the next, along each axis of more than one.
+    """
+
+    storage: Storage
+    dtype: np.dtype
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its elements have."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def view(self, storages: Mapping[str, memoryview]) -> np.ndarray:
+        """Returns the array, as a window of the bytes under its storage's key."""
+        source, itemsize = self.storage, self.storage.dtype.itemsize
+        data = storages.get(source.key)
+        if data is None or len(data) != source.numel * itemsize:
+            raise CheckpointError(
+                f"is damaged: the data of storage {quote(source.key)} is missing or cut short"
+            )
+        if 0 in self.shape:
+            return np.empty(self.shape, self.dtype)
+        window, width = data[source.start * itemsize : source.stop * itemsize], self.dtype.itemsize
+        axes = zip(self.shape, self.strides, strict=True)
+        strides = [step * width if size > 1 else 0 for size, step in axes]
+        return np.ndarray(self.shape, self.dtype, window, self.offset * width, strides)
 
 
 class TorchVocabulary:
@@ -76,15 +166,19 @@ class TorchVocabulary:
         itemsizes: bytes of an element in each storage that the pickle named.
 
     Args:
-        storages: The bytes of every storage by its key; None before they are known, when no tensors are made.
-        max_copied: How many dict entries may be copied from lists; a short pickle could otherwise copy one
-            long list again and again.
+        file_size: The file's bytes, which bound every number in the pickle and how many steps it may have.
     """
 
-    def __init__(self, storages: Mapping[str, memoryview] | None, max_copied: int):
+    def __init__(self, file_size: int):
         self.itemsizes: dict[str, int] = {}
-        self._storages = storages
-        self._copies_left = max_copied
+        self._file_size = file_size
+        self._steps_left = _FREE_STEPS + file_size // _BYTES_FOR_A_STEP
+
+    def count_steps(self, steps: int) -> None:
+        """Counts instructions, sizes and copied entries; raises CheckpointError if they become too many."""
+        self._steps_left -= steps
+        if self._steps_left < 0:
+            raise CheckpointError("is damaged: its pickle grows without bound")
 
     def find(self, module: str, name: str) -> Global:
         """Returns the global of that name if it is allowed."""
@@ -98,71 +192,52 @@ class TorchVocabulary:
 
     def call(self, name: str, arguments: tuple[object, ...]) -> object:
         """Makes a tensor or a plain container."""
-        if name in _TENSORS and self._storages is not None:
-            return make_tensor(*arguments)
-        if name in _PARAMETERS and self._storages is not None:
-            return expect(arguments[0], np.ndarray)
+        if name in _TENSORS:
+            return self._make_tensor(arguments)
+        if name in _PARAMETERS:
+            return expect(arguments[0], Tensor)
         if name in _MAPPINGS:
-            return self._copy_mapping(*arguments)
+            return self._copy_mapping(arguments[0] if arguments else ())
         if name == "torch.Size":
             return expect(arguments[0], tuple)
         return Opaque(name)
 
     def load_persistent(self, reference: object) -> Storage:
         """Finds a storage, from ("storage", class, key, device, numel, view)."""
-        tag, kind, key, _, numel, *view = expect(reference, tuple)
+        tag, kind, key, _, numel, *view = expect(reference, tuple)[:6]
         dtype = STORAGE_DTYPES[expect(kind, Global).name]
-        key, numel = expect(key, str), expect(numel, int)
+        key, numel = expect_name(key), expect_count(numel, self._file_size)
         start, length = 0, numel
-        if tag == "storage" and view and view[0] is not None:
+        if view and view[0] is not None:
             _, start, length = expect(view[0], tuple)
-        stop = expect(start, int) + expect(length, int)
-        if tag != "storage" or not 0 <= start <= stop <= numel:
+        stop = expect_count(start, numel) + expect_count(length, numel)
+        if tag != "storage" or stop > numel:
             raise CheckpointError("is damaged: its pickle describes an impossible storage")
         self.itemsizes.setdefault(key, dtype.itemsize)
-        if self._storages is None:
-            return Storage(dtype, memoryview(b""))
-        data = self._storages.get(key)
-        if data is None or len(data) != numel * dtype.itemsize:
-            raise CheckpointError(f"is damaged: the data of storage {quote(key)} is missing or cut short")
-        return Storage(dtype, data[start * dtype.itemsize : stop * dtype.itemsize])
+        return Storage(key, dtype, numel, start, stop)
 
-    def _copy_mapping(self, items: object = ()) -> dict[object, object]:
+    def _make_tensor(self, arguments: tuple[object, ...]) -> Tensor:
+        """Makes a tensor, from (storage, offset, shape, strides, requires_grad, hooks, type of _v3)."""
+        storage, offset, sizes, steps, *rest = arguments[:7]
+        source, first = expect(storage, Storage), expect_count(offset, self._file_size)
+        dtype = source.dtype
+        if len(rest) > 2 and isinstance(rest[2], Global):
+            dtype = _TENSOR_DTYPES[rest[2].name]
+        shape = expect_shape(sizes, self._file_size)
+        self.count_steps(len(shape))
+        strides, last = expect(steps, tuple), first
+        for size, step in zip(shape, strides, strict=True):
+            if size > 1:  # else it is never used, so that any number can stand there
+                last += (size - 1) * expect_count(step, self._file_size)
+        end = (source.stop - source.start) * source.dtype.itemsize
+        if 0 not in shape and (last + 1) * dtype.itemsize > end:
+            raise CheckpointError("is damaged: it describes a tensor that reaches outside its storage")
+        return Tensor(source, dtype, first, shape, strides)
+
+    def _copy_mapping(self, items: object) -> dict[str, object]:
         """Makes what Python 2 pickled as OrderedDict([[key, value], ...])."""
-        pairs = list(items.items()) if isinstance(items, dict) else expect(items or [], list)
-        self._copies_left -= len(pairs)
-        if self._copies_left < 0:
-            raise CheckpointError("is damaged: its pickle grows without bound")
-        mapping: dict[object, object] = {}
-        update_mapping(mapping, pairs)
+        source: Any = items if isinstance(items, dict) else expect(items or [], list)
+        self.count_steps(len(source))
+        mapping: dict[str, object] = {}
+        update_mapping(mapping, source.items() if isinstance(source, dict) else source)
         return mapping
-
-
-def make_tensor(storage: object, offset: object, shape: object, strides: object, *rest: object) -> np.ndarray:
-    """Returns a tensor as a window of its storage.
-
-    Args:
-        storage: its bytes.
-        offset: its first element.
-        shape: its sizes.
-        strides: elements from one to the next, along each axis.
-        rest: none more of _rebuild_tensor; grad and hooks of _v2; grad, hooks and type of _v3.
-
-    Raises:
-        CheckpointError: if it reaches outside of its storage.
-    """
-    source, first = expect(storage, Storage), expect(offset, int)
-    dtype = source.dtype
-    if len(rest) > 2 and isinstance(rest[2], Global):
-        dtype = _TENSOR_DTYPES[rest[2].name]
-    sizes, steps = (tuple(expect(item, int) for item in expect(items, tuple)) for items in (shape, strides))
-    # A dimension of one element has a stride that is never used, so any number can stand there.
-    steps = [step if size > 1 else 0 for size, step in zip(sizes, steps, strict=True)]
-    if min((0, first, *sizes, *steps)) < 0 or len(sizes) > _MAX_DIMENSIONS:
-        raise CheckpointError("is damaged: it describes a tensor of impossible shape")
-    if 0 in sizes:
-        return np.empty(sizes, dtype)
-    last = first + sum((size - 1) * step for size, step in zip(sizes, steps, strict=True))
-    if (last + 1) * dtype.itemsize > len(source.data):
-        raise CheckpointError("is damaged: it describes a tensor that reaches outside its storage")
-    return np.ndarray(sizes, dtype, source.data, first * dtype.itemsize, [s * dtype.itemsize for s in steps])

@@ -16,12 +16,15 @@ from safetensors import SafetensorError, safe_open
 
 from realsr_jax.models import NETWORKS, network_name, parameter_shapes
 from realsr_jax.models.network import ModelConfig
-from realsr_jax.system.errors import did_you_mean, first_line
+from realsr_jax.system.errors import did_you_mean, first_line, legible
 from realsr_jax.system.files import replacing_folder
 
 FORMAT_VERSION: Final = 2
 DESCRIPTION_FILE: Final = "model.json"
 PARAMS_FILE: Final = "params.safetensors"
+
+_MAX_DESCRIPTION: Final = 2**20  # bytes
+_MAX_SCALE: Final = 8
 
 _FOLDER: Final = Path(__file__).resolve().parent / "bundled"
 BUNDLED: Final[dict[str, Path]] = {name: _FOLDER / name for name in ("default", "clean")}
@@ -67,7 +70,9 @@ class Description:
     def scale(self) -> int:
         """Output size over input size, as it is written; `config` tells whether such a network exists."""
         scale = self.fields.get("scale")
-        return scale if type(scale) is int else self.config().scale  # which imports the network, and so JAX
+        if type(scale) is int and 1 <= scale <= _MAX_SCALE:
+            return scale
+        return self.config().scale  # which imports the network, and so JAX
 
     def config(self) -> ModelConfig:
         """Returns the network's configuration.
@@ -77,13 +82,16 @@ class Description:
         """
         config_class: Any = NETWORKS[self.architecture].config_class
         try:
-            for field in dataclasses.fields(config_class):
+            known = dataclasses.fields(config_class)
+            if unknown := self.fields.keys() - {field.name for field in known}:
+                raise ValueError(f"unknown field {min(map(repr, unknown))}")
+            for field in known:
                 value, kind = self.fields.get(field.name, field.default), type(field.default)
                 if type(value) is not kind and not (kind is float and type(value) is int):
-                    raise ValueError(f"{field.name} is {value!r}, expected {kind.__name__}")
+                    raise ValueError(f"{field.name} is {value!r:.60}, expected {kind.__name__}")
             return config_class(**self.fields)
         except (TypeError, ValueError) as error:
-            raise WeightsError(f"{self.path / DESCRIPTION_FILE}: {error}") from error
+            raise WeightsError(f"{self.path / DESCRIPTION_FILE}: {_reason(error)}") from error
 
 
 def save_weights(path: Path, config: ModelConfig, params: Any, *, provenance: dict[str, str]) -> None:
@@ -132,7 +140,11 @@ def read_description(path: str | Path) -> Description:
     try:
         path = _locate(path)
         file = path / DESCRIPTION_FILE
-        document = json.loads(file.read_text())
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_DESCRIPTION + 1)
+        if len(content) > _MAX_DESCRIPTION:
+            raise ValueError(f"it has more than {_MAX_DESCRIPTION} bytes")
+        document = json.loads(content)
         version, name = document["format_version"], str(document["architecture"])
         fields, provenance = dict(document["fields"]), dict(document["provenance"])
         sha256 = str(document.get("sha256", ""))
@@ -147,10 +159,11 @@ def read_description(path: str | Path) -> Description:
         is_newer = isinstance(version, int) and version > FORMAT_VERSION
         remedy = "update realsr-jax" if is_newer else _OLDER
         raise WeightsError(
-            f"{file}: format version {version!r}, this release reads {FORMAT_VERSION}; {remedy}"
+            f"{file}: format version {version!r:.60}, this release reads {FORMAT_VERSION}; {remedy}"
         )
     if name not in NETWORKS:
-        raise WeightsError(f"{file}: unknown architecture {name!r}, expected one of {', '.join(NETWORKS)}")
+        known = ", ".join(NETWORKS)
+        raise WeightsError(f"{file}: unknown architecture {name!r:.60}, expected one of {known}")
     return Description(path, name, fields, provenance, sha256)
 
 
@@ -204,16 +217,20 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
         with safe_open(file, "numpy") as opened:
             names, metadata = opened.keys(), opened.metadata() or {}
             arrays = {name: opened.get_tensor(name) for name in names}
+        params = unflatten_dict(arrays, sep="/")
+    except WeightsError:
+        raise
     except FileNotFoundError as error:
         raise WeightsError(f"{file}: is missing; {remedy}") from error
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read ({_reason(error)})") from error
-    except (SafetensorError, AttributeError) as error:  # the latter from types that NumPy does not know
+    # The others come from types and sizes that NumPy does not know, and from a name that is part of another.
+    except (SafetensorError, AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise WeightsError(f"{file}: damaged ({_reason(error)}); {remedy}") from error
     network = {"architecture": description.architecture, "fields": description.fields}
     if not description.sha256 or metadata.get(_NETWORK) != json.dumps(network):
         _check_arrays(file, arrays, config)
-    return config, unflatten_dict(arrays, sep="/")
+    return config, params
 
 
 def load_mixed(denoise: float) -> tuple[ModelConfig, Any]:
@@ -232,14 +249,14 @@ def load_mixed(denoise: float) -> tuple[ModelConfig, Any]:
 def _remedy(provenance: dict[str, str]) -> str:
     """Says how to come by weights again, as far as it is known where they came from."""
     if "source" in provenance:
-        return f"convert {provenance['source']} again with realsr-convert"
+        return f"convert {legible(str(provenance['source'])[:200])} again with realsr-convert"
     if "trained_in" in provenance:
-        return f"copy it again from the run {provenance['trained_in']}, or train again"
+        return f"copy it again from the run {legible(str(provenance['trained_in'])[:200])}, or train again"
     return "copy it again from where it came"
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or first_line(error)
+    return getattr(error, "strerror", None) or legible(first_line(error))
 
 
 def _check_arrays(file: Path, arrays: dict[str, np.ndarray], config: ModelConfig) -> None:
@@ -256,7 +273,7 @@ def _check_arrays(file: Path, arrays: dict[str, np.ndarray], config: ModelConfig
             for found in (arrays, expected)
         )
         if actual != wanted:
-            message = f"does not fit {DESCRIPTION_FILE}: {name} is {actual}, expected {wanted}"
+            message = f"does not fit {DESCRIPTION_FILE}: {legible(name[:200])} is {actual}, expected {wanted}"
             raise WeightsError(f"{file}: {message}")
 
 

@@ -1,12 +1,10 @@
 """The checkpoint reader and writers against PyTorch itself, and against damaged and hostile files."""
 
 import errno
-import io
 import json
 import os
 import pickle
 import struct
-import tracemalloc
 import zipfile
 from collections import OrderedDict
 
@@ -14,20 +12,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from realsr_jax.convert.reader import CheckpointError, read_state_dict, unwrap
 from realsr_jax.convert.writer import write_safetensors, write_torch
 
 WRITERS = [write_torch, write_safetensors]
-FUZZ = settings(
-    max_examples=250,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -363,8 +352,8 @@ def test_refuses_hostile_tensor(path, change):
 
 
 def test_refuses_more_memory_than_the_file_has(path):
-    shape = "J\0\0\0\x04\x85"  # 2**26 times the same element
-    write_archive(path, tensor_pickle(shape=shape, strides="K\0\x85"), {"data/0": bytes(16)})
+    shape, strides = 3 * "K\x40" + "\x87", 3 * "K\0" + "\x87"  # 2**18 times the same element
+    write_archive(path, tensor_pickle(shape=shape, strides=strides), {"data/0": bytes(16)})
     assert "far larger than the file" in refusal(path)
 
 
@@ -471,6 +460,7 @@ def test_reads_safetensors_metadata(path):
         ({"a": entry(shape=(3,))}, 8),
         ({"a": entry(shape=(-1, -2))}, 8),
         ({"a": entry(shape=(0, 2**62), end=0)}, 0),
+        ({"a": entry(shape=(0, 2**40), end=0)}, 0),
         ({"a": entry(shape=(2.0,))}, 8),
         ({"a": entry(shape=(1,) * 65 + (2,))}, 8),
         ({"a": entry(dtype="F4")}, 8),
@@ -500,118 +490,3 @@ def test_safetensors_keep_short_floats(path, dtype):
     expected = {"a": np.array([[0.5, -1.5, 448.0]], dtype)}
     write_safetensors(path, expected)
     assert_identical(read_state_dict(path), expected)
-
-
-def small_files() -> dict[str, bytes]:
-    base = torch.arange(6.0)
-    tree = {"epoch": 1, "state_dict": OrderedDict(a=base.view(2, 3).T, b=base[2:4].half())}
-    files = {}
-    for name, zipped in (("zip", True), ("stream", False)):
-        buffer = io.BytesIO()
-        torch.save(tree, buffer, _use_new_zipfile_serialization=zipped)
-        files[name] = buffer.getvalue()
-    header = {"a": entry(shape=(1, 2)), "b": entry(dtype="BF16", begin=8, end=12)}
-    files["safetensors"] = safetensors_bytes(header, 12)
-    return files
-
-
-SMALL_FILES = small_files()
-SMALL_PICKLE = zipfile.ZipFile(io.BytesIO(SMALL_FILES["zip"])).read("archive/data.pkl")
-
-
-def edits(size: int):
-    position = st.integers(0, size - 1)
-    flip = st.tuples(st.just("flip"), position, st.integers(0, 255))
-    cut = st.tuples(st.just("cut"), position, st.integers(1, 8))
-    insert = st.tuples(st.just("insert"), position, st.binary(min_size=1, max_size=8))
-    truncate = st.tuples(st.just("truncate"), position, st.none())
-    return st.lists(st.one_of(flip, flip, cut, insert, truncate), min_size=1, max_size=4)
-
-
-def apply(content: bytes, changes) -> bytes:
-    for kind, position, value in changes:
-        head, tail = content[:position], content[position:]
-        if kind == "flip" and tail:
-            content = head + bytes([value]) + tail[1:]
-        elif kind == "cut":
-            content = head + tail[value:]
-        elif kind == "insert":
-            content = head + value + tail
-        elif kind == "truncate":
-            content = head
-    return content
-
-
-def assert_reads_or_refuses(path):
-    tracemalloc.start()
-    try:
-        read_state_dict(path)
-    except CheckpointError as error:
-        assert str(error).isprintable()
-    finally:
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    assert peak < 2**27
-
-
-@pytest.mark.parametrize("kind", SMALL_FILES)
-def test_mutated_files(kind, path):
-    @FUZZ
-    @given(edits(len(SMALL_FILES[kind])))
-    def check(changes):
-        path.write_bytes(apply(SMALL_FILES[kind], changes))
-        assert_reads_or_refuses(path)
-
-    check()
-
-
-def test_mutated_pickles(path):
-    """Behind a valid archive, whose checksums would refuse almost every other change."""
-
-    @settings(FUZZ, max_examples=500)
-    @given(edits(len(SMALL_PICKLE)))
-    def check(changes):
-        write_archive(path, apply(SMALL_PICKLE, changes), {"data/0": bytes(24), "data/1": bytes(12)})
-        assert_reads_or_refuses(path)
-
-    check()
-
-
-def test_random_pickles(path):
-    """Random instructions rather than random bytes: most bytes end a pickle at once."""
-    words = [
-        b"}",
-        b"]",
-        b")",
-        b"(",
-        b"t",
-        b"\x85",
-        b"\x86",
-        b"R",
-        b"b",
-        b"s",
-        b"u",
-        b"a",
-        b"e",
-        b"Q",
-        b"0",
-        b"N",
-    ]
-    words += [
-        b"q\0",
-        b"h\0",
-        b"K\x03",
-        b"X\x01\0\0\x000",
-        b"ctorch\nFloatStorage\n",
-        b"ctorch\nSize\n",
-        b"\x81",
-    ]
-    words += [b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n", tensor_pickle()[3:-2]]
-
-    @settings(FUZZ, max_examples=500)
-    @given(st.lists(st.sampled_from(words), max_size=40))
-    def check(chosen):
-        write_archive(path, b"\x80\x02}X\x01\0\0\0a" + b"".join(chosen) + b"s.", {"data/0": bytes(16)})
-        assert_reads_or_refuses(path)
-
-    check()

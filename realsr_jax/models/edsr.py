@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from realsr_jax import ops
 from realsr_jax.models.layers import RGB_MEAN, Conv, Upsampler, upsampling_steps
-from realsr_jax.models.network import ModelConfig, Network
+from realsr_jax.models.network import ModelConfig, Network, require_sizes
 from realsr_jax.system.errors import require
 
 
@@ -42,9 +42,8 @@ class EDSRConfig(ModelConfig):
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""
         super().validate()
-        require(self.n_resblocks >= 1, self, "n_resblocks", "at least 1")
-        require(self.n_feats >= 1, self, "n_feats", "at least 1")
-        require(self.res_scale > 0, self, "res_scale", "more than 0")
+        require_sizes(self)
+        require(0 < self.res_scale <= 100, self, "res_scale", "more than 0 and at most 100")
 
 
 class _Block(nn.Module):

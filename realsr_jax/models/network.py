@@ -32,6 +32,20 @@ class ModelConfig:
         require(self.scale in (2, 3, 4), self, "scale", "2, 3 or 4")
 
 
+def require_sizes(config: Any, *, least_feats: int = 1, why: str = "") -> None:
+    """Raises ValueError, with the reason, if a network's blocks or features are none or absurdly many.
+
+    Args:
+        config: has `n_resblocks` and `n_feats`.
+        least_feats: the fewest features.
+        why: reason for them, which continues "at least 8".
+    """
+    blocks = "at least 1 and at most 256 (published: up to 40)"
+    require(1 <= config.n_resblocks <= 256, config, "n_resblocks", blocks)
+    features = f"at least {least_feats}{why} and at most 1024 (published: up to 256)"
+    require(least_feats <= config.n_feats <= 1024, config, "n_feats", features)
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
     """A network as the registry holds it.

@@ -22,7 +22,7 @@ from realsr_jax.models.layers import (
     OrientationAwareModule,
     leaky_relu,
 )
-from realsr_jax.models.network import ModelConfig, Network
+from realsr_jax.models.network import ModelConfig, Network, require_sizes
 from realsr_jax.system.errors import require
 
 
@@ -42,9 +42,8 @@ class OADDetConfig(ModelConfig):
 
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""
-        require(self.n_resblocks >= 1, self, "n_resblocks", "at least 1")
         super().validate()
-        require(self.n_feats >= 8, self, "n_feats", "at least 8, since channel attention reduces by 8")
+        require_sizes(self, least_feats=8, why=", since channel attention reduces by 8,")
         require(
             self.n_feats % self.scale**2 == 0,
             self,

@@ -36,6 +36,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+def legible(text: str) -> str:
+    """Returns what a file says, without what a terminal would obey."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def in_one_line(error: BaseException) -> str:
     """Returns an error's whole message in one line, or its kind if it has none."""
     lines = (line.strip() for line in str(error).splitlines())
