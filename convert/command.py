@@ -97,7 +97,7 @@ def _convert(source: str, target: Path, values: flags.FlagValues) -> None:
     config = _override(config, values)
     save_weights(target, config, to_flax(config, state_dict), provenance=provenance)
     known_as = f", the official {provenance['known_as']}" if "known_as" in provenance else ""
-    say(f"{source}: {network_name(config)}{known_as}\n{config}\nwritten to {target}")
+    say(f"{source}: {network_name(config)}{known_as}", str(config), f"written to {target}")
 
 
 def _read_checkpoint(
@@ -115,7 +115,8 @@ def _read_checkpoint(
             raise CheckpointError(f"has scale {config.scale}, not {scale}")
         check(config, state_dict)
     except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from error
+        error.lines[0] = f"{source}: {error.lines[0]}"
+        raise
     provenance = {"source": source.name, "sha256": sha256_of(source)}
     known_as = layout_of(config).official_files.get(provenance["sha256"])
     return config, state_dict, provenance | ({"known_as": known_as} if known_as else {})
@@ -150,7 +151,7 @@ def _convert_back(source: str, target: Path, values: flags.FlagValues) -> None:
     write = write_safetensors if target.suffix == ".safetensors" else write_torch
     target.parent.mkdir(parents=True, exist_ok=True)
     write(target, to_torch(config, params))
-    say(f"{source}: {config}\nwritten to {target}")
+    say(f"{source}: {config}", f"written to {target}")
 
 
 def _show(path: str) -> None:
@@ -172,13 +173,7 @@ def _show(path: str) -> None:
         "parameters": f"{sum(map(np.size, jax.tree.leaves(params))):,}",
         **provenance,
     }
-    lines = (f"  {name}: {_printable(value)}" for name, value in facts.items())
-    say("\n".join([f"{path}: {kind}", *lines]))
-
-
-def _printable(value: object) -> str:
-    """Returns what a file says, without what a terminal would obey."""
-    return text if (text := str(value)).isprintable() else ascii(text)[1:-1]
+    say(f"{path}: {kind}", *(f"  {name}: {value}" for name, value in facts.items()))
 
 
 def run(argv: Sequence[str] | None = None) -> int:

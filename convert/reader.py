@@ -12,6 +12,7 @@ import safetensors
 from realsr_jax.convert.pickle_reader import CheckpointError, Global, Opaque, expect, load_pickle, quote
 from realsr_jax.convert.torch_objects import SAFETENSORS_DTYPES, TorchVocabulary
 from realsr_jax.system.errors import in_one_line
+from realsr_jax.system.files import read_file
 
 WRAPPERS = (
     "params_ema",
@@ -64,7 +65,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             holds no weights.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}") from error
     if not data:

@@ -243,7 +243,7 @@ def _show(config: TrainConfig) -> int:
     import json
 
     steps = config.expected_steps()
-    say(json.dumps(describe(config), indent=2))
+    say(*json.dumps(describe(config), indent=2).splitlines())
     say(f"steps: {'unknown until the data are there' if steps is None else steps}")
     return 0
 
