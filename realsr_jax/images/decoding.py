@@ -142,14 +142,14 @@ def _check_size(format: str, size: tuple[int, int], data: bytes, *, depth: int =
 
 
 def _lacks_end(image: Image.Image, data: bytes, scan: int) -> bool:
-    """Tells whether the last pixels of a loaded JPEG are what libjpeg puts in the place of missing ones.
+    """Tells whether the last scan of a loaded JPEG, whose first starts at `scan`, ends too early.
 
-    It does not tell where a scan, of which `scan` is the start, ends too early. But such pixels are grey, and
-    data that are put in before its end change them.
+    Libjpeg makes the rest grey, or in progressive files like its surroundings, and Pillow does not pass on
+    its warning. But data that are put in at the end change such pixels, and no others.
     """
-    width, height = image.size
-    corner = image.crop((max(width - 8, 0), max(height - 8, 0), width, height))
-    if set(np.unique(np.asarray(corner))) not in ({128}, {127}):
+    last = image.getpixel((image.width - 1, image.height - 1))
+    is_grey = set(np.atleast_1d(last)) <= {127, 128}  # of CMYK it is 127
+    if not is_grey and "progressive" not in image.info:
         return False
     end = data.find(_END_OF_JPEG, scan)
     longer = JpegImageFile(io.BytesIO(data[:end] + _MORE_OF_JPEG + _END_OF_JPEG))
