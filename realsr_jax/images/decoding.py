@@ -147,7 +147,7 @@ def _lacks_end(image: Image.Image, data: bytes, scan: int) -> bool:
     Libjpeg makes the rest grey, or in progressive files like its surroundings, and Pillow does not pass on
     its warning. But data that are put in at the end change such pixels, and no others.
     """
-    last = image.getpixel((image.width - 1, image.height - 1))
+    last: Any = image.getpixel((image.width - 1, image.height - 1))
     is_grey = set(np.atleast_1d(last)) <= {127, 128}  # of CMYK it is 127
     if not is_grey and "progressive" not in image.info:
         return False

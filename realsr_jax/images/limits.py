@@ -69,6 +69,6 @@ def check_memory(width: int, height: int, bytes_per_pixel: int) -> None:
     most = available_memory() // (_COPIES * bytes_per_pixel)
     if width * height > most:
         raise ImageError(
-            f"{width} x {height} pixels, {width * height / 1e6:,.0f} megapixels, are more than the "
-            f"{most / 1e6:,.0f} that fit into this machine's free memory"
+            f"{width} x {height} pixels, {width * height / 1e6:,.1f} megapixels, are more than the "
+            f"{most / 1e6:,.1f} that fit into this machine's free memory"
         )

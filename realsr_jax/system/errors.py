@@ -93,5 +93,5 @@ def explain_failure(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return MEMORY_TEXT
     if isinstance(error, ValueError):  # what this package refuses, it explains
-        return in_one_line(error)
+        return str(error)
     return DEVICE_MEMORY_TEXT if is_out_of_memory(error) else first_line(error)

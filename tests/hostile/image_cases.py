@@ -1,6 +1,6 @@
-"""Hostile images: damaged at random, shortened so that only pixels are missing, and crafted to keep readers busy.
+"""Hostile images: damaged at random, and shortened so that nothing but pixels is missing.
 
-The cases of `damaged` and `shortened` read their originals from the files in the folder in which they run.
+The cases read their originals from the files in the folder in which they run.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Images damaged, shortened and crafted: refused in time and within memory, or read.
+"""Images that are damaged or shortened: refused in time and within memory, or read.
 
 Everyday runs try a few hundred; REALSR_MUTATIONS=100000 with `-m slow` is the long form.
 """
