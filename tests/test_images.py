@@ -600,6 +600,44 @@ def test_jpeg_quality_and_chroma(tmp_path, quality, sampling):
         assert out.mode == "L"
 
 
+def test_jpeg_is_encoded_without_a_copy():
+    """Pillow would need four bytes for each pixel first."""
+    code = """
+import numpy as np
+from pathlib import Path
+from realsr_jax.images import Metadata
+from realsr_jax.images.encoding import encode
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if "VmHWM" in line) << 10
+
+for side in (16, 5000):
+    samples = np.full((side, side, 3), 90, np.uint8)
+    before = peak()
+    encode(samples, Metadata(), format="JPEG", quality=95)
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 5000**2
+
+
+def test_jpeg_segments(tmp_path):
+    """What Pillow makes of them, and of a profile of several."""
+    profile = SRGB + bytes(150_000)
+    photo = make_photo(smooth_samples(3), format="JPEG", icc_profile=profile, xmp=b"words", dpi=(300.4, 72.0))
+    images.write_photo(photo, tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        info = image.info
+        assert info["icc_profile"] == profile
+        assert (info["dpi"], info["xmp"], info["jfif_version"]) == ((300, 72), b"words", (1, 1))
+        assert "exif" not in info
+    images.write_photo(make_photo(smooth_samples(1), format="JPEG"), tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert "dpi" not in image.info
+        assert image.mode == "L"
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_webp(tmp_path, channels):
     samples = smooth_samples(channels)
