@@ -26,7 +26,7 @@ from realsr_jax.cli import command
 from realsr_jax.convert import LAYOUTS
 from realsr_jax.models import network_name, network_of
 from realsr_jax.models.network import ModelConfig
-from realsr_jax.system.errors import UsageError, did_you_mean, legible
+from realsr_jax.system.errors import UsageError, did_you_mean
 from realsr_jax.system.terminal import say
 from realsr_jax.weights import (
     BUNDLED,
@@ -107,7 +107,7 @@ def _convert(source: str, target: Path, values: flags.FlagValues) -> None:
     config = _override(config, values)
     save_weights(target, config, to_flax(config, state_dict), provenance=provenance)
     known_as = f", the official {provenance['known_as']}" if "known_as" in provenance else ""
-    say(f"{source}: {network_name(config)}{known_as}\n{config}\nwritten to {target}")
+    say(f"{source}: {network_name(config)}{known_as}", str(config), f"written to {target}")
 
 
 def _read_checkpoint(
@@ -125,7 +125,8 @@ def _read_checkpoint(
             raise CheckpointError(f"has scale {config.scale}, not {scale}")
         check(config, state_dict)
     except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from error
+        error.lines[0] = f"{source}: {error.lines[0]}"
+        raise
     provenance = {"source": source.name, "sha256": sha256_of(source)}
     known_as = layout_of(config).official_files.get(provenance["sha256"])
     return config, state_dict, provenance | ({"known_as": known_as} if known_as else {})
@@ -156,7 +157,7 @@ def _write_checkpoint(source: str, target: Path, values: flags.FlagValues) -> No
     write = write_safetensors if target.suffix == ".safetensors" else write_torch
     target.parent.mkdir(parents=True, exist_ok=True)
     write(target, to_torch(config, params))
-    say(f"{source}: {config}\nwritten to {target}")
+    say(f"{source}: {config}", f"written to {target}")
 
 
 def _write_onnx(source: str, target: Path, values: flags.FlagValues) -> None:
@@ -169,8 +170,9 @@ def _write_onnx(source: str, target: Path, values: flags.FlagValues) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_onnx(target, config, params, properties=read_description(source).provenance)
     say(
-        f"{source}: {config}\nwritten to {target}: float32 RGB on 0..1, [1, 3, height, width] to "
-        f"[1, 3, {config.scale} * height, {config.scale} * width]"
+        f"{source}: {config}",
+        f"written to {target}: float32 RGB on 0..1, [1, 3, height, width] to "
+        f"[1, 3, {config.scale} * height, {config.scale} * width]",
     )
 
 
@@ -206,8 +208,7 @@ def _show(path: str) -> None:
         "parameters": f"{sum(map(np.size, jax.tree.leaves(params))):,}",
         **provenance,
     }
-    lines = (f"  {legible(str(name))}: {legible(str(value))}" for name, value in facts.items())
-    say("\n".join([f"{path}: {kind}", *lines]))
+    say(f"{path}: {kind}", *(f"  {name}: {value}" for name, value in facts.items()))
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -108,7 +108,7 @@ def check(config: ModelConfig, state_dict: StateDict) -> None:
         elif key in constants and not np.allclose(values, constants[key], rtol=1e-3, atol=1e-3):
             problems.append(f"other mean  {key} is {_list(values)}, expected {_list(constants[key])}")
     if problems:
-        raise CheckpointError(f"does not fit {config}:\n  " + "\n  ".join(problems))
+        raise CheckpointError(f"does not fit {config}:", problems)
 
 
 def _mean_shift(config: ModelConfig, state_dict: StateDict) -> StateDict:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
+from realsr_jax.system.errors import ListError
+
 if TYPE_CHECKING:
     from realsr_jax.convert.torch_objects import TorchVocabulary
 
@@ -26,7 +28,7 @@ _LITERALS = {
 }
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ListError):
     """A checkpoint that cannot be read or understood.
 
     The message is one line that continues the file's name, such as "is empty"; the caller adds the name.

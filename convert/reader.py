@@ -28,6 +28,7 @@ from realsr_jax.convert.torch_objects import (
     expect_shape,
 )
 from realsr_jax.system.errors import in_one_line
+from realsr_jax.system.files import read_file
 
 WRAPPERS = (
     "params_ema",
@@ -80,7 +81,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             holds no weights.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}") from error
     if not data:

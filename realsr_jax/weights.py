@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from realsr_jax.models import NETWORKS, network_name, parameter_shapes
 from realsr_jax.models.network import ModelConfig
 from realsr_jax.system.errors import did_you_mean, first_line, legible
-from realsr_jax.system.files import replacing_folder
+from realsr_jax.system.files import open_file, replacing_folder
 
 FORMAT_VERSION: Final = 2
 DESCRIPTION_FILE: Final = "model.json"
@@ -140,7 +140,7 @@ def read_description(path: str | Path) -> Description:
     try:
         path = _locate(path)
         file = path / DESCRIPTION_FILE
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             content = stream.read(_MAX_DESCRIPTION + 1)
         if len(content) > _MAX_DESCRIPTION:
             raise ValueError(f"it has more than {_MAX_DESCRIPTION} bytes")
@@ -279,7 +279,7 @@ def _check_arrays(file: Path, arrays: dict[str, np.ndarray], config: ModelConfig
 
 def sha256_of(file: Path) -> str:
     """Returns the sha256 of a file's content, in hexadecimal."""
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

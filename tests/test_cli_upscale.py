@@ -28,7 +28,7 @@ from PIL import ExifTags, Image, ImageCms, TiffTags
 from realsr_jax import images, ops
 from realsr_jax.cli import command, shard_flags, upscale
 from realsr_jax.convert.rules import to_flax
-from realsr_jax.images import formats, photo_jobs
+from realsr_jax.images import formats, limits, photo_jobs
 from realsr_jax.metrics import psnr
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.ops.matlab_resize import imresize
@@ -718,6 +718,57 @@ def test_broken_file_among_good_ones(capsys):
     assert re.fullmatch(line, captured.out.splitlines()[0])
     assert re.match(r"2 of 4 photos, in \d+ s, see out/, ", captured.out.splitlines()[-1])
     assert captured.out.endswith(", 2 failed\n")
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(capsys):
+    save("photos/a.png")
+    os.mkfifo("photos/b.png")
+    Path("photos/c.png").symlink_to("/dev/zero")
+    Path("photos/d.png").symlink_to("e.png")
+    Path("photos/e.png").symlink_to("d.png")
+    for photos in (["photos"], sorted(map(str, Path("photos").iterdir()))):
+        assert run(*photos, "-o", "out", "--weights=bicubic", "--overwrite") == 1
+        assert sorted(capsys.readouterr().err.splitlines()) == [
+            "realsr-upscale: photos/b.png: is a pipe, not a file",
+            "realsr-upscale: photos/c.png: is a device, not a file",
+            "realsr-upscale: photos/d.png: too many levels of symbolic links",
+            "realsr-upscale: photos/e.png: too many levels of symbolic links",
+        ]
+        assert files_in("out") == ["a.png"]
+
+
+def test_names_that_a_terminal_would_obey(capsys):
+    name = "a\x1b[2J\nrealsr-upscale: all went well\u202e.png"
+    save(f"photos/{name}")
+    save("photos/b\n.png").write_bytes(b"no picture")
+    assert run("photos", "-o", "out", "--weights=bicubic") == 1
+    captured = capsys.readouterr()
+    assert files_in("out") == [name]
+    assert captured.err.startswith(r"realsr-upscale: photos/b\n.png: not a PNG, JPEG")
+    assert r"photos/a\x1b[2J\nrealsr-upscale: all went well\u202e.png -> out/a" in captured.out
+    assert captured.err.count("\n") == 1
+    assert (captured.out + captured.err).replace("\n", "").isprintable()
+
+
+def test_lack_of_memory_is_one_line(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(photo_jobs, "plan_jobs", fail)
+    assert run(save("a.png")) == 1
+    assert capsys.readouterr().err == "realsr-upscale: too large for this machine's memory\n"
+
+
+def test_result_that_does_not_fit_into_the_memory(monkeypatch, capsys):
+    save("a.png")
+    save("b.png", np.zeros((1100, 1000), np.uint8))
+    monkeypatch.setattr(limits, "available_memory", lambda: 8_000_000)
+    assert run("a.png", "b.png", "-o", "out", "--weights=bicubic") == 1
+    reason = (
+        "2000 x 2200 pixels, 4.4 megapixels, are more than the 4.0 that fit into this machine's free memory"
+    )
+    assert capsys.readouterr().err == f"realsr-upscale: b.png: {reason}\n"
+    assert files_in("out") == ["a.png"]
 
 
 def test_all_failed(capsys):

@@ -1,14 +1,20 @@
 """Photos on disk, against files made by Pillow, imagecodecs and by hand, and read back by them."""
 
 import dataclasses
+import inspect
 import io
 import os
+import re
+import socket
 import stat
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -18,6 +24,8 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 from realsr_jax import images
 from realsr_jax.images import decoding as _image_decode
 from realsr_jax.images import encoding as _image_encode
+from realsr_jax.images import limits
+from realsr_jax.images import metadata as metadata_module
 from realsr_jax.images import photo as photo_module
 from realsr_jax.images.photo_jobs import plan_jobs
 from realsr_jax.system.errors import UsageError
@@ -63,23 +71,28 @@ def png_chunk(name, data):
 
 def tiff_bytes(samples, *, order="<", compression=8, predictor=1, photometric=None, extra=None, tags=None):
     """An uncompressed or deflated single-strip TIFF written by hand."""
-    height, width, channels = samples.shape
+    height, _, channels = samples.shape
     stored = samples.copy()
     if predictor == 2:
         stored[:, 1:] -= samples[:, :-1]
     data = stored.astype(stored.dtype.newbyteorder(order)).tobytes()
     data = zlib.compress(data) if compression == 8 else data
-    directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II" if order == "<" else b"MM")
-    entries = {256: width, 257: height, 258: (8 * samples.itemsize,) * channels, 259: compression}
-    entries |= {262: photometric if photometric is not None else 1 + (channels > 2), 273: 0, 277: channels}
-    entries |= {278: height, 279: len(data), 317: predictor} | (tags or {})
+    entries = {258: (8 * samples.itemsize,) * channels, 259: compression, 273: 0, 278: height, 279: len(data)}
+    entries |= {262: photometric if photometric is not None else 1 + (channels > 2), 317: predictor}
     if channels in (2, 4):
         entries[338] = 2 if extra is None else extra
-    for tag, value in entries.items():
+    return tiff_directory(samples, entries | (tags or {}), order=order) + data
+
+
+def tiff_directory(samples, tags, *, order="<"):
+    """A TIFF file up to its data, with the width, height and number of channels of samples."""
+    height, width, channels = samples.shape
+    directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II" if order == "<" else b"MM")
+    for tag, value in ({256: width, 257: height, 277: channels} | tags).items():
         directory[tag] = value
     file = io.BytesIO()
     directory.save(file)
-    return file.getvalue() + data
+    return file.getvalue()
 
 
 def read_bytes(tmp_path, data, name="photo"):
@@ -587,6 +600,44 @@ def test_jpeg_quality_and_chroma(tmp_path, quality, sampling):
         assert out.mode == "L"
 
 
+def test_jpeg_is_encoded_without_a_copy():
+    """Pillow would need four bytes for each pixel first."""
+    code = """
+import numpy as np
+from pathlib import Path
+from realsr_jax.images import Metadata
+from realsr_jax.images.encoding import encode
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if "VmHWM" in line) << 10
+
+for side in (16, 5000):
+    samples = np.full((side, side, 3), 90, np.uint8)
+    before = peak()
+    encode(samples, Metadata(), format="JPEG", quality=95)
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 5000**2
+
+
+def test_jpeg_segments(tmp_path):
+    """What Pillow makes of them, and of a profile of several."""
+    profile = SRGB + bytes(150_000)
+    photo = make_photo(smooth_samples(3), format="JPEG", icc_profile=profile, xmp=b"words", dpi=(300.4, 72.0))
+    images.write_photo(photo, tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        info = image.info
+        assert info["icc_profile"] == profile
+        assert (info["dpi"], info["xmp"], info["jfif_version"]) == ((300, 72), b"words", (1, 1))
+        assert "exif" not in info
+    images.write_photo(make_photo(smooth_samples(1), format="JPEG"), tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert "dpi" not in image.info
+        assert image.mode == "L"
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_webp(tmp_path, channels):
     samples = smooth_samples(channels)
@@ -710,7 +761,7 @@ def test_unsupported_and_absurd(tmp_path):
     bomb = (
         b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b"")
     )
-    with pytest.raises(images.ImageError, match="more than the limit"):
+    with pytest.raises(images.ImageError, match="so small a file cannot hold"):
         read_bytes(tmp_path, bomb)
     with pytest.raises(images.ImageError, match="no such file"):
         images.read_photo(tmp_path / "missing.png")
@@ -725,6 +776,208 @@ def test_lack_of_memory_is_an_image_error(tmp_path, monkeypatch):
     monkeypatch.setattr(_image_decode, "decode", fail)
     with pytest.raises(images.ImageError, match="memory"):
         read_bytes(tmp_path, b"")
+
+
+def in_time(action, *arguments):
+    """Returns what an action returns, which must take less than five seconds of CPU time."""
+    start = time.process_time()
+    result = action(*arguments)
+    assert time.process_time() - start < 5
+    return result
+
+
+@pytest.mark.parametrize(
+    "text", [b"<xmp:Thumbnails>", b"tiff:Orientation" + b" " * 9, b"exif:PixelXDimension>"]
+)
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
+def test_metadata_take_linear_time(tmp_path, format, text):
+    """A megabyte, compressed in PNG, took minutes."""
+    xmp, image = text * (2**20 // len(text)), pillow_image(smooth_samples(3))
+    if format == "PNG":
+        data = saved(image, "PNG")
+        packed = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp[: 2**20 - 1])
+        data = data[:33] + png_chunk(b"iTXt", packed) + data[33:]
+    else:
+        data = saved(image, format, **({"xmp": xmp} if format == "WEBP" else {"tiffinfo": {700: xmp}}))
+    photo = in_time(read_bytes, tmp_path, data)
+    assert len(photo.metadata.xmp) >= len(xmp) - 1
+    in_time(images.write_photo, photo, tmp_path / "out")
+
+
+def test_no_expression_over_metadata_can_backtrack():
+    """Every repetition in them is possessive."""
+    expressions = re.findall(r'rb"((?:[^"\\]|\\.)*)"', inspect.getsource(metadata_module))
+    assert len(expressions) > 4
+    for expression in expressions:
+        assert not re.search(r"[*+?]", re.sub(r"\(\?[:>]|[*+?]\+", "", expression)), expression
+
+
+@pytest.mark.parametrize("format", ["WEBP", "TIFF"])
+def test_excessive_metadata_are_left_out(tmp_path, format):
+    xmp, image = bytes(2**23 + 1), pillow_image(smooth_samples(3))
+    data = saved(image, format, **({"xmp": xmp} if format == "WEBP" else {"tiffinfo": {700: xmp}}))
+    assert read_bytes(tmp_path, data).metadata.xmp is None
+
+
+def test_thumbnails_of_xmp(tmp_path):
+    data = b"a<xmp:Thumbnails>1</xmp:Thumbnails>b<xap:Thumbnails>2</xap:Thumbnails>c<xmp:Thumbnails>d"
+    photo = read_bytes(tmp_path, saved(pillow_image(smooth_samples(3)), "WEBP", xmp=data))
+    assert photo.metadata.xmp == b"abc<xmp:Thumbnails>d"
+
+
+def test_directories_that_overlap(tmp_path):
+    """Each of 50,000 directories has 2,000 entries, most of them those of the next one."""
+    data = bytearray(b"II*\0\x08\0\0\0" + bytes(800_000))
+    for at in range(8, 700_000, 14):
+        struct.pack_into("<H", data, at, 0)
+        struct.pack_into("<I", data, at + 2, at + 6)
+    with pytest.raises(images.ImageError):
+        in_time(read_bytes, tmp_path, bytes(data))
+    data = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 8)
+    with pytest.raises(images.ImageError, match="directories overlap"):
+        in_time(read_bytes, tmp_path, data)
+
+
+def packed_png(samples, n_bytes):
+    """A PNG of valid chunks, of whose rows only so many bytes are there."""
+    height, width, channels = samples.shape
+    rows = b"".join(b"\0" + row.astype(samples.dtype.newbyteorder(">")).tobytes() for row in samples)
+    depth, kind = 8 * samples.itemsize, {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows[:n_bytes])), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_png_whose_data_end_early(tmp_path, dtype, channels):
+    samples = random_samples(channels, dtype=dtype, shape=(40, 30))
+    n_bytes = samples.nbytes + 40
+    assert np.array_equal(all_samples(read_bytes(tmp_path, packed_png(samples, n_bytes))), samples)
+    for missing in (1, n_bytes // 2):
+        with pytest.raises(images.ImageError, match="Not enough image data"):
+            read_bytes(tmp_path, packed_png(samples, n_bytes - missing))
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_tiff_that_lists_too_few_strips(tmp_path, dtype, compression):
+    samples = np.ones((40, 300, 3), dtype)
+    strips = [samples[top : top + 8].tobytes() for top in range(0, 40, 8)]
+    strips = strips if compression == 1 else [zlib.compress(strip) for strip in strips]
+    for n_strips in (5, 4, 1):
+        sizes = [len(strip) for strip in strips[:n_strips]]
+        tags = {
+            258: (8 * samples.itemsize,) * 3,
+            259: compression,
+            262: 2,
+            278: 8,
+            279: tuple(sizes),
+            339: 3 if dtype == np.float32 else 1,
+        }
+        offsets = tuple(map(int, np.cumsum([0, *sizes[:-1]])))  # from the end of the directory
+        header = tiff_directory(samples, tags | {273: offsets})
+        padding = bytes(samples.nbytes)  # so that the file's size does not tell
+        data = header + b"".join(strips[:n_strips]) + padding
+        if n_strips == 5:
+            assert read_bytes(tmp_path, data).rgb.shape == samples.shape
+        else:
+            with pytest.raises(images.ImageError, match=f"lists {n_strips} strips and needs 5"):
+                read_bytes(tmp_path, data)
+
+
+def test_jpeg_that_ends_early(tmp_path):
+    """A marker ends its scan: libjpeg makes the rest grey and says nothing to Pillow."""
+    samples = random_samples(3, shape=(120, 80))
+    samples[-20:] = 128
+    for options in ({}, {"restart_marker_blocks": 3}, {"progressive": True}):
+        for image in (pillow_image(samples), pillow_image(samples).convert("L")):
+            data = saved(image, "JPEG", quality=90, **options)
+            assert read_bytes(tmp_path, data).rgb.shape == samples.shape  # its end is grey by itself
+            with pytest.raises(images.ImageError, match="its last pixels are missing"):
+                read_bytes(tmp_path, data[: data.index(b"\xff\xda") + 80] + b"\xff\xd9")
+
+
+def bombs():
+    """Small files that announce far more pixels than they can hold."""
+    header = struct.pack(">IIBBBBB", 1, 100_000_000, 8, 0, 0, 0, 0)
+    chunks = (png_chunk(b"IHDR", header), png_chunk(b"IDAT", zlib.compress(b"")), png_chunk(b"IEND", b""))
+    yield b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    for compression in (1, 5, 8, 32773):
+        tags = {257: 8_323_076, 278: 8_323_076, 259: compression}
+        yield tiff_bytes(np.zeros((1, 20, 1), np.uint8), tags=tags)
+    jpeg = saved(Image.new("RGB", (8, 8)), "JPEG")
+    at = jpeg.index(b"\xff\xc0") + 5
+    yield jpeg[:at] + struct.pack(">HH", 12000, 12000) + jpeg[at + 4 :]
+    gif = saved(Image.new("L", (8, 8)), "GIF")
+    yield gif[:6] + struct.pack("<HH", 12000, 12000) + gif[10:]
+    bmp = saved(Image.new("L", (8, 8)), "BMP")
+    yield bmp[:18] + struct.pack("<ii", 12000, 12000) + bmp[26:]
+
+
+def test_what_a_file_cannot_hold_takes_no_memory(tmp_path):
+    for data in bombs():
+        tracemalloc.start()
+        with pytest.raises(images.ImageError, match="so small a file cannot hold"):
+            read_bytes(tmp_path, data)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+        tracemalloc.stop()
+
+
+def test_size_is_limited_by_the_free_memory(tmp_path, monkeypatch):
+    data = saved(Image.new("RGB", (3000, 2000)), "WEBP", lossless=True)
+    assert read_bytes(tmp_path, data).rgb.shape == (2000, 3000, 3)
+    monkeypatch.setattr(limits, "available_memory", lambda: 24_000_000)
+    with pytest.raises(images.ImageError, match=r"6\.0 megapixels, are more than the 3\.0 that fit into"):
+        read_bytes(tmp_path, data)
+
+
+def irregular_files(folder):
+    """Makes a pipe, a socket and a link to a device, with names of images."""
+    os.mkfifo(folder / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(folder / "socket.png"))
+    (folder / "device.png").symlink_to("/dev/zero")
+    return {kind: folder / f"{kind}.png" for kind in ("pipe", "socket", "device")}
+
+
+def test_only_files_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    for kind, path in irregular_files(Path()).items():
+        for read in (images.read_photo, images.photo_size):
+            with pytest.raises(images.ImageError, match=f"^{path}: is a {kind}, not a file$"):
+                read(path)
+        assert _image_decode.photo_format(path) is None
+
+
+def test_library_noise_stays_inside(tmp_path):
+    """Libtiff wrote a line for each strip to standard error, and imagecodecs logs what libpng warns of."""
+    data = saved(
+        pillow_image(random_samples(3, shape=(400, 30))), "TIFF", compression="tiff_lzw", strip_size=90
+    )
+    at = data.index(struct.pack("<H", 273))
+    noisy = data[:at] + struct.pack("<HHII", 65000, 3, 1, 0) + data[at + 12 :]
+    (tmp_path / "noisy.tif").write_bytes(noisy)
+    (tmp_path / "cut.tif").write_bytes(
+        data[: len(data) // 4] + bytes(len(data) // 2) + data[len(data) * 3 // 4 :]
+    )
+    deep = packed_png(random_samples(3, dtype=np.uint16), 10**6)
+    deep = deep[:33] + png_chunk(b"gAMA", b"\0\0\0\0")[:-1] + b"\0" + deep[33:]
+    (tmp_path / "deep.png").write_bytes(deep)
+    code = """
+import sys
+from realsr_jax import images
+from realsr_jax.system.terminal import silent_libraries
+with silent_libraries():
+    for path in sys.argv[1:]:
+        try:
+            images.read_photo(path)
+        except images.ImageError:
+            pass
+"""
+    command = [sys.executable, "-c", code, *map(str, tmp_path.iterdir())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 # Finding
@@ -786,7 +1039,3 @@ def test_import_loads_only_what_all_photos_need():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"scipy", "imagecodecs", "PIL.ImageCms"} & set(loaded)
-
-
-def test_limit_is_pillows():
-    assert 2 * Image.MAX_IMAGE_PIXELS == _image_decode.MAX_PIXELS

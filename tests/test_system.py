@@ -1,5 +1,6 @@
 """Memory errors in all their words, how many devices and cores there are, and shares of a list."""
 
+import io
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from realsr_jax.system import peers
+from realsr_jax.system import peers, terminal
 from realsr_jax.system.errors import is_out_of_memory
 from realsr_jax.system.shards import Shard, parse_shard
 
@@ -160,3 +161,18 @@ def test_where_nothing_tells_the_shard():
     assert "or give --shard=$((JOB_COMPLETION_INDEX + 1))/N" in ask_cluster(pod)
     late = ask_cluster(SLURM | {"SLURM_PROCID": "32"})
     assert late.startswith("--distributed: this is process 32, from 0, of 32; ")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "shown"),
+    [
+        ("photos/Zürich 東京.png", "utf-8", "photos/Zürich 東京.png"),
+        ("Zürich", "ascii", r"Z\xfcrich"),
+        ("a\x1b[31m\r\n\x9b\u202e\udcff", "utf-8", r"a\x1b[31m\r\n\x9b\u202e\udcff"),
+    ],
+)
+def test_nothing_that_a_terminal_obeys_is_printed(text, encoding, shown, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", stream)
+    terminal.say(text, text)
+    assert stream.buffer.getvalue().decode(encoding) == f"{shown}\n{shown}\n"

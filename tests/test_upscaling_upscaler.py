@@ -12,6 +12,7 @@ import realsr_jax
 from realsr_jax.convert.detection import detect
 from realsr_jax.convert.rules import to_flax
 from realsr_jax.models.edsr import EDSRConfig
+from realsr_jax.upscaling import tile_network
 from realsr_jax.upscaling import upscaler as upscaler_module
 from realsr_jax.upscaling.tile_network import TileNetwork, contribute
 from realsr_jax.upscaling.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage
@@ -210,6 +211,26 @@ def test_less_is_done_at_once_where_memory_does_not_suffice(
         np.testing.assert_allclose(upscaler(lr), expected, atol=0.001)
     told = [record.args[0] for record in caplog.records if record.name == "realsr_jax"]
     assert told == [str(remedy) for remedy in remedies]
+
+
+def test_tiles_that_need_more_than_the_memory_are_made_smaller(monkeypatch, caplog):
+    """On a CPU nothing refuses them: the system would end the process."""
+    lr = golden.photo(200, 240)
+    needs = []
+
+    def fake_need(program):
+        needs.append(memory_of(program))
+        return needs[-1]
+
+    memory_of = tile_network._memory_of
+    monkeypatch.setattr(tile_network, "_memory_of", fake_need)
+    expected = _load("edsr_tiny", tilings=[UniformTiles(30000, 16)])(lr)
+    monkeypatch.setattr(tile_network, "available_memory", lambda: needs[0] // 2)
+    sr = _load("edsr_tiny", tilings=[UniformTiles(30000, 16)])(lr)
+    np.testing.assert_allclose(sr, expected, atol=0.01)
+    assert [record.args[0] for record in caplog.records if record.name == "realsr_jax"] == [
+        str(UniformTiles(120, 16))
+    ]
 
 
 def test_cudnn_without_memory_is_recognised(limit_memory, caplog):

@@ -178,7 +178,7 @@ def _run_cases(
             say(f"{case.label}: {told}")
         elif timings:
             if not has_header:
-                say(f"\n{_HEADER}")
+                say("", *_HEADER.splitlines())
                 has_header = True
             ours, peak = timings.get(OURS.name), peaks.get(case.dtype, 0.0)
             for name, timing in timings.items():

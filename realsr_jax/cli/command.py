@@ -13,9 +13,9 @@ from typing import Any, Final
 from absl import flags
 
 import realsr_jax
-from realsr_jax.system.errors import UsageError, first_line
+from realsr_jax.system.errors import MEMORY_TEXT, ListError, UsageError, first_line
 from realsr_jax.system.files import check_output_file, check_output_folder
-from realsr_jax.system.terminal import complain, say
+from realsr_jax.system.terminal import complain, say, silent_libraries
 
 _COLUMN: Final = 24
 _WIDTH: Final = 110
@@ -127,7 +127,8 @@ def run(
     args = list(sys.argv if argv is None else argv)
     try:
         values = _parse(name, args, description or "", define_flags)
-        return 0 if values is None else main(values)
+        with silent_libraries():
+            return 0 if values is None else main(values)
     except KeyboardInterrupt as interrupt:
         complain(name, str(interrupt) or "interrupted")
         if argv is None:
@@ -139,7 +140,7 @@ def run(
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, RuntimeError, flags.Error) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, flags.Error) as error:
         if os.environ.get("REALSR_DEBUG") or any(re.fullmatch(r"--?debug(=true)?", arg) for arg in args[1:]):
             traceback.print_exc()
         return _explain(name, error)
@@ -159,7 +160,7 @@ def _parse(
     table.switch("debug", "show the traceback of an error, as REALSR_DEBUG=1 does for all commands")
     table.describe("--version", "print the version", "V")
     if wants_help:
-        say(f"{description.strip()}\n\n{table.help()}")
+        say(*description.strip().splitlines(), "", *table.help().splitlines())
         return None
     extra = table.values(argv)[1:]
     if table.paths_flag is not None:
@@ -181,6 +182,10 @@ def _explain(name: str, error: Exception) -> int:
     if isinstance(error, flags.Error):
         reason = re.sub(r"invalid literal for int\(\).*", "expected a whole number", str(error))
         complain(name, f"{' '.join(reason.split())} (see {name} --help)")
+    elif isinstance(error, MemoryError):
+        complain(name, MEMORY_TEXT)
+    elif isinstance(error, ListError):
+        complain(name, *error.lines)
     elif isinstance(error, ValueError):  # what the library refuses, it explains
         complain(name, str(error))
     elif isinstance(error, OSError):

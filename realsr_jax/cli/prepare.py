@@ -32,7 +32,7 @@ from absl import flags
 from realsr_jax.cli import command
 from realsr_jax.system.errors import UsageError
 from realsr_jax.system.processes import count_threads, in_threads
-from realsr_jax.system.terminal import Progress, complain, silent_pillow
+from realsr_jax.system.terminal import Progress, complain
 
 _NAME: Final = "realsr-prepare"
 _FLAGS_OF: Final = {
@@ -83,8 +83,7 @@ def _main(values: flags.FlagValues) -> int:
     missing = [f"--{name}" for name in needed if not values[name].value]
     if missing:
         raise UsageError(f"{' and '.join(missing)} must be given with --{mode}")
-    with silent_pillow():
-        return _prepare(values) if mode == "dataset" else _make_lr(values)
+    return _prepare(values) if mode == "dataset" else _make_lr(values)
 
 
 def _prepare(values: flags.FlagValues) -> int:

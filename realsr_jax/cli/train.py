@@ -221,7 +221,7 @@ def _list() -> int:
     say("Configurations, for --config=NAME, whose --show prints all fields (realsr_jax/configs/NAME.py)")
     for name in bundled_configs():
         say(f"  {name:20} {read_docstring(name).partition(chr(10))[0]}")
-    say(f"\n{list_choices()}")
+    say("", *list_choices().splitlines())
     return 0
 
 
@@ -243,7 +243,7 @@ def _show(config: TrainConfig) -> int:
     import json
 
     steps = config.expected_steps()
-    say(json.dumps(describe(config), indent=2))
+    say(*json.dumps(describe(config), indent=2).splitlines())
     say(f"steps: {'unknown until the data are there' if steps is None else steps}")
     return 0
 

@@ -111,7 +111,7 @@ def _main(values: flags.FlagValues) -> int:
     verdicts = judge_all(records, limits, keep=values.keep)
     judged = list(zip(records, verdicts, strict=True))
     write_results(output, records, verdicts)
-    say("\n".join(summarise(verdicts)))
+    say(*summarise(verdicts))
     if align is not None:
         _align(judged, limits, scale, align, workers)
     _write_sheet(judged, scale, output / "index.html", workers)
@@ -168,7 +168,8 @@ def _measure(pairs: Sequence[Record], journal: Journal, scale: int, workers: int
     if missing:
         say(
             f"scale {scale}: measured {len(missing)} pairs in {seconds:.0f} s "
-            f"({len(missing) / seconds:.2f} a second, {workers} processes)\n"
+            f"({len(missing) / seconds:.2f} a second, {workers} processes)",
+            "",
         )
     return [journal.records[pair.name] for pair in pairs]
 
@@ -199,7 +200,7 @@ def _align(judged: Sequence[_Judged], limits: Limits, scale: int, folder: Path, 
     left_out = sorted(filter(None, _in_workers("aligning", align_files, jobs, workers)))
     for problem in left_out:
         complain(_NAME, problem)
-    say(f"\naligned {len(jobs) - len(left_out)} of {len(jobs)} pairs that only need that: {folder}")
+    say("", f"aligned {len(jobs) - len(left_out)} of {len(jobs)} pairs that only need that: {folder}")
 
 
 def _write_sheet(judged: Sequence[_Judged], scale: int, path: Path, workers: int) -> None:

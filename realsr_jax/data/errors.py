@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
+from realsr_jax.system.errors import ListError
+
 _SHOWN: Final = 20
 
 
-class DataError(ValueError):
+class DataError(ListError):
     """What is wrong with training data: one line, and one more for each problem.
 
     Attributes:
@@ -15,7 +17,5 @@ class DataError(ValueError):
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         self.problems = sorted(problems)
-        lines = [f"  {problem}" for problem in self.problems[:_SHOWN]]
-        if len(self.problems) > _SHOWN:
-            lines.append(f"  and {len(self.problems) - _SHOWN} more")
-        super().__init__("\n".join([message, *lines]))
+        n_more = len(self.problems) - _SHOWN
+        super().__init__(message, [*self.problems[:_SHOWN], *([f"and {n_more} more"] if n_more > 0 else [])])

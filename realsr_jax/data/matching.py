@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from realsr_jax.data.errors import DataError
 from realsr_jax.images import SUFFIXES, ImageError, find_photos
 from realsr_jax.system.errors import reason_of
+from realsr_jax.system.files import read_file
 
 # A bare x2, as in babyx2.png or 0001x2.png, marks no HR image: there, it is part of a name such as box2.png.
 _MARKED: Final = re.compile(r"(?<=.)[_-](?:[HLS]R[2348]?|x[2348])$", re.IGNORECASE)
@@ -165,7 +166,7 @@ def read_clean_list(path: str) -> dict[str, str]:
         DataError: if it cannot be read.
     """
     try:
-        names = [line.strip() for line in Path(os.path.expanduser(path)).read_text().splitlines()]
+        names = [line.strip() for line in read_file(os.path.expanduser(path)).decode().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = reason_of(error, "not a text file")
         raise DataError(f"{path}: {reason}; expected a list of image names, one a line") from error

@@ -25,7 +25,7 @@ from realsr_jax.data.tfds_reading import check_format
 from realsr_jax.images import Metadata
 from realsr_jax.images.encoding import encode
 from realsr_jax.system.errors import UsageError, did_you_mean, first_line
-from realsr_jax.system.files import locked, replacing_file
+from realsr_jax.system.files import locked, read_file, replacing_file
 from realsr_jax.system.processes import count_threads, in_threads
 
 _PAIRS_PER_SHARD: Final = 100
@@ -237,7 +237,7 @@ def _example(pair: StoredPair, scale: int) -> Example | str:
     if isinstance(loaded, str):
         return loaded
     try:
-        sides = [path.read_bytes() for path in pair.files]
+        sides = [read_file(path) for path in pair.files]
     except OSError as error:  # a file that went away since
         return f"{error.filename}: {error.strerror}"
     if len(sides) == 1:

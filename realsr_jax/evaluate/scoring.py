@@ -13,7 +13,7 @@ from realsr_jax.evaluate.report_page import encode_pictures
 from realsr_jax.images import ImageError, Photo, read_photo
 from realsr_jax.images.photo import size_text
 from realsr_jax.system.errors import UsageError, explain_failure
-from realsr_jax.system.terminal import complain, say, silent_pillow
+from realsr_jax.system.terminal import complain, say
 
 Upscale = Callable[[Photo], Photo]
 _NAME = "realsr-evaluate"
@@ -50,8 +50,7 @@ def score_pairs(
     say(_row("image", [column.heading for column in shown], width))
     for pair in pairs:
         try:
-            with silent_pillow():
-                result, pictures = _score(pair, plan, upscale, interpolate)
+            result, pictures = _score(pair, plan, upscale, interpolate)
         except BrokenPipeError:
             raise
         except Exception as error:  # XLA's errors among them

@@ -1,13 +1,15 @@
 """Image files to upright photos: by Pillow, and by imagecodecs where Pillow has only 8 bits."""
 
+import contextlib
+import ctypes
+import functools
 import io
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, ImageChops, TiffImagePlugin
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -17,11 +19,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from realsr_jax.images.errors import ImageError, image_errors
 from realsr_jax.images.formats import HEAD_BYTES, detect_format, import_heif
+from realsr_jax.images.limits import check_memory, check_pixels
 from realsr_jax.images.metadata import fitting_profile, read_metadata, read_tiff_metadata
 from realsr_jax.images.photo import Photo
-
-# Twice Pillow's warning threshold, which is where Pillow refuses a file.
-MAX_PIXELS: Final = 178_956_970
+from realsr_jax.images.png_chunks import without_pixels
+from realsr_jax.images.tiff_directories import Directory, check_is_whole, read_directories
+from realsr_jax.system.files import open_file, read_file
 
 # The readers are called directly and not through `Image.open`, which warns about large photos (a warning can
 # be silenced only for all threads at once) and would try other formats, some with side effects. JPEGs
@@ -37,6 +40,8 @@ _READERS: Final = {
 _GREY_MODES: Final = ("1", "L", "LA", "La")
 _COLOUR_MODES: Final = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV")
 _UNASSOCIATED, _ASSOCIATED = 2, 1
+_END_OF_JPEG: Final = b"\xff\xd9"
+_MORE_OF_JPEG: Final = bytes(range(255)) * 64
 
 
 def read_photo(path: str | os.PathLike[str]) -> Photo:
@@ -52,7 +57,7 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
         ImageError: if the file cannot be read, is broken or of an unsupported kind.
     """
     with image_errors(path, "broken or cut off"):
-        return decode(Path(path).read_bytes())
+        return decode(read_file(path))
 
 
 def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -66,11 +71,11 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         ImageError: if the file cannot be read, or what it announces cannot be told.
     """
-    with image_errors(path, "broken or cut off"), Path(path).open("rb") as file:
+    with image_errors(path, "broken or cut off"), open_file(path) as file:
         format = detect_format(file.read(HEAD_BYTES))
         file.seek(0)
         if format == "TIFF":
-            tags = TiffImagePlugin.TiffImageFile(file).tag_v2
+            tags, _ = read_directories(file.read())
             width, height = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]
             orientation = tags.get(ExifTags.Base.Orientation, 1)
         elif format == "HEIF":
@@ -84,7 +89,7 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 def photo_format(path: str | os.PathLike[str]) -> str | None:
     """Returns the format, by Pillow's name, as which a file starts; None if it is no photo or not there."""
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             return detect_format(file.read(HEAD_BYTES))
     except (OSError, ImageError):
         return None
@@ -97,38 +102,59 @@ def decode(data: bytes) -> Photo:
         ImageError: if the file is not of a supported kind. Broken files raise whatever the decoders raise.
     """
     format = detect_format(data)
-    decoder = {"TIFF": _decode_tiff, "HEIF": _decode_heif}.get(format)
+    decoder = {"PNG": _decode_png, "TIFF": _decode_tiff, "HEIF": _decode_heif}.get(format)
     photo = decoder(data) if decoder else _decode_other(data, format)
     profile = fitting_profile(photo.metadata.icc_profile, is_grey=photo.is_grey)
     return replace(photo, samples=_defringed(photo), metadata=replace(photo.metadata, icc_profile=profile))
 
 
-def _check_size(width: int, height: int) -> None:
-    """Refuses sizes that are likelier an attack or a broken header than a photo."""
-    if width < 1 or height < 1:
-        raise ImageError(f"the image has no pixels ({width} x {height})")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
+def _decode_png(data: bytes) -> Photo:
+    """Decodes PNG by libpng, which refuses what is incomplete; its metadata by Pillow."""
+    import imagecodecs
+
+    image = PngImageFile(io.BytesIO(data))
+    _check_size("PNG", image.size, data, depth=data[24])
+    samples = np.atleast_3d(imagecodecs.png_decode(data))
+    pixel = PngImageFile(io.BytesIO(without_pixels(data)))
+    pixel.load()  # before the metadata are read: PNG may store some of them behind the pixels
+    metadata, orientation = read_metadata(pixel.info)
+    return Photo(_upright(samples, orientation), metadata, "PNG", _remarks(image.n_frames, ""))
 
 
 def _decode_other(data: bytes, format: str) -> Photo:
-    """Decodes what Pillow reads, with 8 bits, and PNG."""
-    image = _READERS[format](io.BytesIO(data))
-    _check_size(*image.size)
-    image.load()  # before the metadata is read: PNG may store some of it behind the pixels
+    """Decodes what Pillow reads, with 8 bits."""
+    file = io.BytesIO(data)
+    image = _READERS[format](file)
+    scan = file.tell()
+    _check_size(format, image.size, data)
+    image.load()
+    if format == "JPEG" and _lacks_end(image, data, scan):
+        raise ImageError("broken or cut off (its last pixels are missing)")
     metadata, orientation = read_metadata(image.info)
-    bit_depth = data[24] if format == "PNG" else 8
-    if bit_depth == 16:
-        import imagecodecs
+    samples = _upright(_samples(image), orientation)
+    return Photo(samples, metadata, format, _remarks(getattr(image, "n_frames", 1), image.mode))
 
-        samples = np.atleast_3d(imagecodecs.png_decode(data))
-    else:
-        if image.mode == "L" and bit_depth < 8 and "transparency" in image.info:
-            # Pillow widens the pixels to 8 bits but not the value that marks transparent ones.
-            image.info["transparency"] *= 255 // (2**bit_depth - 1)
-        samples = _samples(image)
-    remarks = _remarks(getattr(image, "n_frames", 1), image.mode)
-    return Photo(_upright(samples, orientation), metadata, format, remarks)
+
+def _check_size(format: str, size: tuple[int, int], data: bytes, *, depth: int = 8) -> None:
+    """Refuses pictures that a file or the memory cannot hold."""
+    check_pixels(format, *size, len(data))
+    check_memory(*size, 4 * max(depth // 8, 1))
+
+
+def _lacks_end(image: Image.Image, data: bytes, scan: int) -> bool:
+    """Tells whether the last scan of a loaded JPEG, whose first starts at `scan`, ends too early.
+
+    Libjpeg makes the rest grey, or in progressive files like its surroundings, and Pillow does not pass on
+    its warning. But data that are put in at the end change such pixels, and no others.
+    """
+    last: Any = image.getpixel((image.width - 1, image.height - 1))
+    is_grey = set(np.atleast_1d(last)) <= {127, 128}  # of CMYK it is 127
+    if not is_grey and "progressive" not in image.info:
+        return False
+    end = data.find(_END_OF_JPEG, scan)
+    longer = JpegImageFile(io.BytesIO(data[:end] + _MORE_OF_JPEG + _END_OF_JPEG))
+    longer.load()
+    return ImageChops.difference(image, longer).getbbox(alpha_only=False) is not None
 
 
 def _remarks(n_frames: int, mode: str) -> tuple[str, ...]:
@@ -145,7 +171,7 @@ def _open_heif(file: BinaryIO) -> Any:
 def _decode_heif(data: bytes) -> Photo:
     """Decodes the primary picture of a HEIC file; more than 8 bits become 16."""
     image = _open_heif(io.BytesIO(data))
-    _check_size(*image.size)
+    _check_size("HEIF", image.size, data, depth=16)
     metadata, _ = read_metadata(image.info)
     return Photo(np.atleast_3d(np.asarray(image)), metadata, "HEIF", _remarks(len(image), ""))
 
@@ -206,16 +232,31 @@ def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(samples)
 
 
+@functools.cache
+def _silence_libtiff() -> None:
+    """Lets Pillow's libtiff write nothing to standard error, where it would not name the file."""
+    with contextlib.suppress(AttributeError, OSError):  # Pillow without libtiff, or with it hidden inside
+        pillow = ctypes.CDLL(Image.core.__file__)
+        for name in ("TIFFSetWarningHandler", "TIFFSetErrorHandler"):
+            getattr(pillow, name)(None)
+
+
 def _decode_tiff(data: bytes) -> Photo:
     """Decodes the first page of a TIFF file."""
-    tags, n_frames = _read_directories(data)
-    width, height = tags.get(ExifTags.Base.ImageWidth, 0), tags.get(ExifTags.Base.ImageLength, 0)
-    _check_size(width, height)
+    _silence_libtiff()
+    tags, n_frames = read_directories(data)
+    check_is_whole(tags, len(data))
+    width, height, dtype = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength], _deep_type(tags)
+    depth, channels = (
+        np.max(tags.get(ExifTags.Base.BitsPerSample, 1)),
+        tags.get(ExifTags.Base.SamplesPerPixel, 1),
+    )
+    check_memory(width, height, max(4, int(depth) // 8 * channels))
     exif = Image.Exif()
     exif.endian, exif.bigtiff = ("<" if data[:2] == b"II" else ">"), b"+" in data[2:4]
     exif.load_from_fp(io.BytesIO(data), tags.offset)
     metadata, orientation = read_tiff_metadata(tags, exif)
-    dtype, white = _deep_type(tags), 1.0
+    white = 1.0
     if dtype is not None:
         samples, mode = _deep_tiff_samples(data, tags, dtype), ""
         if dtype == np.float32:
@@ -230,23 +271,7 @@ def _decode_tiff(data: bytes) -> Photo:
     return Photo(samples, metadata, "TIFF", _remarks(n_frames, mode), white)
 
 
-def _read_directories(data: bytes) -> tuple[TiffImagePlugin.ImageFileDirectory_v2, int]:
-    """Returns the first directory of a TIFF file and the number of directories."""
-    file = io.BytesIO(data)
-    header = data[: 16 if b"+" in data[2:4] else 8]
-    first = directory = TiffImagePlugin.ImageFileDirectory_v2(header)
-    offsets: set[int] = set()
-    while directory.next and directory.next not in offsets:
-        offset = directory.next
-        directory = TiffImagePlugin.ImageFileDirectory_v2(header)
-        file.seek(offset)
-        directory.load(file)
-        first = first if offsets else directory
-        offsets.add(offset)
-    return first, len(offsets)
-
-
-def _deep_type(tags: TiffImagePlugin.ImageFileDirectory_v2) -> type[np.number] | None:
+def _deep_type(tags: Directory) -> type[np.number] | None:
     """Returns the type of a TIFF's samples if they are grey or RGB of more than 8 bits, else None.
 
     Those are whole numbers of 16 bits and floats. Of CMYK, Pillow's 8 bits must do.
@@ -274,9 +299,7 @@ def _scaled(samples: np.ndarray) -> tuple[np.ndarray, float]:
     return samples * np.float32(255 / white), white
 
 
-def _deep_tiff_samples(
-    data: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2, dtype: type[np.number]
-) -> np.ndarray:
+def _deep_tiff_samples(data: bytes, tags: Directory, dtype: type[np.number]) -> np.ndarray:
     """Decodes a TIFF of a type by `_deep_type`: [h, w, 1 to 4], not yet upright."""
     import imagecodecs
 

@@ -15,11 +15,12 @@ from realsr_jax.images.errors import image_errors
 from realsr_jax.images.formats import import_heif
 from realsr_jax.images.metadata import Metadata, fitting_profile, sized, tiff_exif_tags
 from realsr_jax.images.photo import Photo, check_writable
+from realsr_jax.images.png_chunks import png_chunk
 from realsr_jax.system.files import write_atomically
 
-# What fits into a JPEG marker besides its length and the name that tells what it holds.
-_JPEG_EXIF_BYTES: Final = 65533 - 6
-_JPEG_XMP_BYTES: Final = 65533 - 29
+_JPEG_HEADER_BYTES: Final = 20  # start of the image, and JFIF's segment
+_JPEG_SEGMENT_BYTES: Final = 65533  # what does not fit into one is left out
+_JPEG_ICC_BYTES: Final = _JPEG_SEGMENT_BYTES - 14
 # Above these levels, photos take much longer and become only about 5 % smaller.
 _PNG_LEVEL: Final = 4
 _TIFF_LEVEL: Final = 6
@@ -75,19 +76,33 @@ def _encode_by_pillow(samples: np.ndarray, format: str, **options: Any) -> bytes
 
 
 def _encode_jpeg(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
-    """Encodes JPEG, with full colour resolution from quality 90 on."""
-    # Pillow refuses to write what does not fit into one marker.
-    exif, xmp, dpi = metadata.exif, metadata.xmp, metadata.dpi
-    return _encode_by_pillow(
-        samples,
-        "JPEG",
-        quality=quality,
-        subsampling="4:4:4" if quality >= 90 else "4:2:0",
-        exif=b"Exif\x00\x00" + exif if exif and len(exif) <= _JPEG_EXIF_BYTES else None,
-        xmp=xmp if xmp and len(xmp) <= _JPEG_XMP_BYTES else None,
-        icc_profile=metadata.icc_profile,
-        dpi=dpi if dpi and max(dpi) < 65535 else None,
+    """Encodes JPEG, with full colour resolution from quality 90 on; metadata's segments follow the header."""
+    import imagecodecs
+
+    plain = samples[..., 0] if samples.shape[-1] == 1 else samples
+    jpeg = imagecodecs.jpeg8_encode(
+        np.ascontiguousarray(plain), level=quality, subsampling="444" if quality >= 90 else "420"
     )
+    dpi = metadata.dpi if metadata.dpi and max(metadata.dpi) < 65535 else None
+    density = struct.pack(">BHH", *((0, 1, 1) if dpi is None else (1, *map(round, dpi))))
+    segments = [(0xE0, b"JFIF\0\1\1" + density + b"\0\0")]
+    if metadata.exif:
+        segments.append((0xE1, b"Exif\0\0" + metadata.exif))
+    if metadata.xmp:
+        segments.append((0xE1, b"http://ns.adobe.com/xap/1.0/\0" + metadata.xmp))
+    profile = metadata.icc_profile or b""
+    parts = [profile[at : at + _JPEG_ICC_BYTES] for at in range(0, len(profile), _JPEG_ICC_BYTES)]
+    if len(parts) <= 255:
+        segments += [
+            (0xE2, b"ICC_PROFILE\0" + bytes([number, len(parts)]) + part)
+            for number, part in enumerate(parts, 1)
+        ]
+    packed = (
+        struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+        for marker, data in segments
+        if len(data) <= _JPEG_SEGMENT_BYTES
+    )
+    return b"".join([jpeg[:2], *packed, jpeg[_JPEG_HEADER_BYTES:]])
 
 
 def _encode_webp(samples: np.ndarray, metadata: Metadata, quality: int) -> bytes:
@@ -156,21 +171,16 @@ def _encode_png(samples: np.ndarray, metadata: Metadata, _quality: int) -> bytes
     png = imagecodecs.png_encode(np.ascontiguousarray(plain), level=_PNG_LEVEL)
     chunks = []
     if metadata.icc_profile:
-        chunks.append(_png_chunk(b"iCCP", b"ICC Profile\x00\x00" + zlib.compress(metadata.icc_profile)))
+        chunks.append(png_chunk(b"iCCP", b"ICC Profile\x00\x00" + zlib.compress(metadata.icc_profile)))
     if metadata.dpi:
         per_metre = (min(int(value / 0.0254 + 0.5), 2**31 - 1) for value in metadata.dpi)
-        chunks.append(_png_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+        chunks.append(png_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
     if metadata.exif:
-        chunks.append(_png_chunk(b"eXIf", metadata.exif))
+        chunks.append(png_chunk(b"eXIf", metadata.exif))
     if metadata.xmp:
-        chunks.append(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x00\x00\x00\x00" + metadata.xmp))
+        chunks.append(png_chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x00\x00\x00\x00" + metadata.xmp))
     end_of_header = 8 + 12 + 13
     return b"".join([png[:end_of_header], *chunks, png[end_of_header:]])
-
-
-def _png_chunk(name: bytes, data: bytes) -> bytes:
-    """Packs one PNG chunk."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def _encode_tiff(samples: np.ndarray, metadata: Metadata, _quality: int) -> bytes:

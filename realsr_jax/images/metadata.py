@@ -5,7 +5,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from PIL import ExifTags, Image
 
@@ -13,6 +13,10 @@ _ORIENTATION = ExifTags.Base.Orientation
 _SIZE_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _THUMBNAIL_TAGS = (ExifTags.Base.JpegIFOffset, ExifTags.Base.JpegIFByteCount)
 _SHORT, _LONG = 3, 4
+_MAX_BYTES = 1 << 23
+
+# What stands between a name and its value in XMP. No expression here can backtrack: files are not trusted.
+_VALUE = rb"(?>\s*+=\s*+[\"']|>)"
 
 # Tags of a TIFF directory that describe the stored pixels or embed other data, and not the photo. XMP (700),
 # the colour profile (34675) and the resolution (282, 283, 296) are carried separately, from 50706 on
@@ -29,7 +33,7 @@ _FIRST_DNG_TAG = 50706
 
 @dataclass(frozen=True)
 class Metadata:
-    r"""What is kept of a photo besides its pixels.
+    r"""What is kept of a photo besides its pixels, of EXIF, XMP and colour profile at most 8 MiB each.
 
     Attributes:
         exif: an EXIF block from its byte order mark on (without the leading ``Exif\0\0``); the orientation
@@ -95,7 +99,7 @@ def sized(metadata: Metadata, *, width: int, height: int) -> Metadata:
         (b"exif:PixelXDimension|tiff:ImageWidth", width),
         (b"exif:PixelYDimension|tiff:ImageLength", height),
     ):
-        xmp = xmp and re.sub(rb"(" + names + rb")(\s*=\s*[\"']|>)\d+", rb"\g<1>\g<2>%d" % value, xmp)
+        xmp = xmp and re.sub(rb"((?:" + names + rb")" + _VALUE + rb")\d++", rb"\g<1>%d" % value, xmp)
     return replace(metadata, exif=exif and _attempt(lambda: _with_size(exif, (width, height))), xmp=xmp)
 
 
@@ -115,16 +119,23 @@ def tiff_exif_tags(exif: bytes | None) -> dict[int, Any]:
 def _finish(exif: bytes | None, xmp: bytes | str | None, info: Mapping[Any, Any]) -> tuple[Metadata, int]:
     """Turns what a file held into upright metadata and the orientation its pixels have."""
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
-    block = re.sub(rb"^(Exif\x00\x00)+", b"", exif) if exif else None
+    xmp = xmp if _fits(xmp) else None
+    profile = info.get("icc_profile")
+    block = re.sub(rb"^(?:Exif\x00\x00)++", b"", exif) if _fits(exif) else None
     upright, orientation = (block and _attempt(lambda: _made_upright(block))) or (None, None)
-    match = re.search(rb"tiff:Orientation(?:\s*=\s*[\"']|>)([1-8])", xmp or b"")
+    match = re.search(rb"tiff:Orientation" + _VALUE + rb"([1-8])", xmp or b"")
     orientation = _valid_orientation(orientation) or (int(match[1]) if match else 1)
     return Metadata(
         exif=upright,
         xmp=_upright_xmp(xmp) if xmp else None,
-        icc_profile=info.get("icc_profile") or None,
+        icc_profile=profile if _fits(profile) else None,
         dpi=_valid_dpi(info.get("dpi")),
     ), orientation
+
+
+def _fits(block: Any) -> TypeGuard[bytes]:
+    """Tells whether there is a block of metadata, and of a size that metadata have."""
+    return isinstance(block, bytes) and 0 < len(block) <= _MAX_BYTES
 
 
 def _attempt(action: Callable[[], Any]) -> Any:
@@ -150,8 +161,19 @@ def _valid_dpi(dpi: Any) -> tuple[float, float] | None:
 
 def _upright_xmp(xmp: bytes) -> bytes:
     """Sets an XMP packet's orientation to upright and drops its thumbnails."""
-    xmp = re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))\d", rb"\g<1>1", xmp)
-    return re.sub(rb"<(xmp|xap):Thumbnails>.*?</\1:Thumbnails>\s*", b"", xmp, flags=re.DOTALL)
+    xmp = re.sub(rb"(tiff:Orientation" + _VALUE + rb")\d", rb"\g<1>1", xmp)
+    for name in (b"xmp:Thumbnails>", b"xap:Thumbnails>"):
+        xmp = _without(xmp, b"<" + name, b"</" + name)
+    return xmp
+
+
+def _without(text: bytes, opening: bytes, closing: bytes) -> bytes:
+    """Returns a text without what stands between two marks, however often these are in it."""
+    parts, at = [], 0
+    while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start)) >= 0:
+        parts.append(text[at:start])
+        at = end + len(closing)
+    return b"".join([*parts, text[at:]])
 
 
 # EXIF blocks are edited in place: MakerNotes hold offsets that a rewritten block would break, and Pillow

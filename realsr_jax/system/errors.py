@@ -17,6 +17,18 @@ class UsageError(ValueError):
     """A wish that cannot be met; the message is what the user reads."""
 
 
+class ListError(ValueError):
+    """What is wrong in one line, and one more for each problem.
+
+    Attributes:
+        lines: the lines, those of the problems indented.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
+        self.lines = [message, *(f"  {problem}" for problem in problems)]
+        super().__init__("\n".join(self.lines))
+
+
 def require(condition: bool, config: object, field: str, expected: str) -> None:
     """Raises ValueError naming a configuration, its field and what was expected, unless `condition` holds."""
     if not condition:
@@ -86,5 +98,5 @@ def explain_failure(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return MEMORY_TEXT
     if isinstance(error, ValueError):  # what this package refuses, it explains
-        return in_one_line(error)
+        return str(error)
     return DEVICE_MEMORY_TEXT if is_out_of_memory(error) else first_line(error)

@@ -1,15 +1,37 @@
 """Files and folders that appear complete or not at all, locks, and whether a place can be written to."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 from realsr_jax.system.errors import UsageError
+
+
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
+    """Opens a file for reading, and nothing else: a pipe would be waited for, a device read without end.
+
+    Raises:
+        OSError: if it cannot be read, or is a pipe, a device or a socket; it names `path`.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of folders, `open` says what they are
+        kind = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}.get(stat.S_IFMT(mode), "device")
+        raise OSError(errno.EINVAL, f"Is a {kind}, not a file", str(path))
+    return open(path, "rb")
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Returns the content of a file; see `open_file`."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

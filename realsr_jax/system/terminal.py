@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
@@ -13,26 +13,29 @@ if TYPE_CHECKING:
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
-def say(message: str) -> None:
-    """Prints a message for the user to standard output, above a progress bar."""
-    _write(f"{message}\n", sys.stdout)
+def say(*lines: str) -> None:
+    """Prints lines for the user to standard output, above a progress bar."""
+    _write(lines, sys.stdout)
 
 
-def complain(name: str, message: str) -> None:
+def complain(name: str, *lines: str) -> None:
     """Prints an error of the command `name` for the user to standard error, above a progress bar."""
-    _write(f"{name}: {message}\n", sys.stderr)
+    _write((f"{name}: {lines[0]}", *lines[1:]), sys.stderr)
 
 
-def _write(text: str, stream: TextIO) -> None:
+def _write(lines: Iterable[str], stream: TextIO) -> None:
+    text = "".join(f"{printable(line, stream)}\n" for line in lines)
     bars = sys.modules.get("tqdm")  # imported with the first bar only, so that commands start quickly
     with bars.tqdm.external_write_mode(stream) if bars else contextlib.nullcontext():
-        stream.write(printable(text, stream))
+        stream.write(text)
         stream.flush()
 
 
 def printable(text: str, stream: TextIO) -> str:
-    """Escapes what a stream cannot print, such as file names in another encoding."""
+    """Escapes what a stream cannot print or a terminal would obey, as in the names of files."""
     encoding = stream.encoding or "utf-8"
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
@@ -111,16 +114,18 @@ class Progress:
 
 
 @contextlib.contextmanager
-def silent_pillow() -> Iterator[None]:
-    """Keeps Pillow's remarks on damaged metadata from the user."""
+def silent_libraries() -> Iterator[None]:
+    """Keeps from the user what Pillow and imagecodecs remark on damaged files without naming them."""
     import logging
     import warnings
 
-    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
-    logger.addHandler(handler)
+    loggers, handler = [logging.getLogger(name) for name in ("PIL", "imagecodecs")], logging.NullHandler()
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")
             yield
     finally:
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)

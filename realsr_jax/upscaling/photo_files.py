@@ -9,13 +9,14 @@ from typing import Final, NamedTuple
 
 from realsr_jax import images
 from realsr_jax.images import Photo
+from realsr_jax.images.limits import check_memory
 from realsr_jax.images.photo_jobs import Job, Plan
 from realsr_jax.system.errors import explain_failure
 from realsr_jax.system.files import check_output_folder
 from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
 from realsr_jax.system.memory import available_memory
 from realsr_jax.system.processes import count_threads
-from realsr_jax.system.terminal import complain, silent_pillow
+from realsr_jax.system.terminal import complain
 from realsr_jax.upscaling.inference_config import InferenceConfig
 from realsr_jax.upscaling.job_report import JobReport
 from realsr_jax.upscaling.output_size import OutputSize
@@ -64,7 +65,7 @@ def run_jobs(
     for folder in dict.fromkeys(job.target.parent for job in todo):
         check_output_folder(str(folder), f"--output={folder}").mkdir(parents=True, exist_ok=True)
     report = JobReport(_NAME, plan)
-    with silent_pillow(), report:
+    with report:
         for job in plan.jobs:
             if job.problem is not None:
                 report.failed(job, job.problem)
@@ -125,6 +126,7 @@ def _work_off(
             upscale, result_size = loaded.result()
             height, width = photo.rgb.shape[:2]
             size = result_size(height, width)
+            check_memory(size[1], size[0], photo.samples[0, 0].nbytes)
             report.started(job, photo, size)
             progress = functools.partial(report.progressed, job)
             enlarged = size[0] * size[1] / (height * width)

@@ -15,7 +15,6 @@ from realsr_jax.images.errors import ImageError
 from realsr_jax.images.photo import Photo, check_writable, full_scale, make_result, result_dtype
 from realsr_jax.images.resizing import reduce_image
 from realsr_jax.models.precision import Precision
-from realsr_jax.system.terminal import silent_pillow
 from realsr_jax.upscaling.assembly import OnProgress
 from realsr_jax.upscaling.inference_config import DEFAULT, InferenceConfig, bicubic_scale
 from realsr_jax.upscaling.output_size import OutputSize, count_passes
@@ -90,11 +89,9 @@ def load_inference(
 def _sizes(photos: Iterable[Path]) -> set[tuple[int, int]]:
     """Returns heights and widths of photos; those that cannot be told are left to their turn."""
     sizes = set()
-    files = (path for path in photos if path.is_file())  # a pipe can be read only once
-    with silent_pillow():
-        for path in itertools.islice(files, _MOST_ANNOUNCED):
-            with contextlib.suppress(ImageError):
-                sizes.add(images.photo_size(path))
+    for path in itertools.islice(photos, _MOST_ANNOUNCED):
+        with contextlib.suppress(ImageError):
+            sizes.add(images.photo_size(path))
     return sizes
 
 

@@ -238,8 +238,10 @@ class TileNetwork:
             program = jax.jit(upscale_tiles).lower(params, tiles, *ramps).compile()
         side_by_side = at_once
         if device.platform == "cpu":
-            fit = available_memory() * _USABLE // max(_memory_of(program), 1)
-            side_by_side = int(min(max(fit, 1), at_once))
+            need, free = max(_memory_of(program), 1), available_memory()
+            if need > free:  # or the system would end the process
+                raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {need} bytes needed, {free} free")
+            side_by_side = int(min(max(free * _USABLE // need, 1), at_once))
         return _Program(program, threading.Semaphore(side_by_side))
 
     def _in_sequence(self) -> bool:

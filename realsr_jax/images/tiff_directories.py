@@ -1,0 +1,75 @@
+"""The directories of TIFF files: read without following them without end, and checked for whole pictures."""
+
+import io
+import struct
+from typing import Final
+
+import numpy as np
+from PIL import ExifTags, TiffImagePlugin
+
+from realsr_jax.images.errors import ImageError
+from realsr_jax.images.limits import check_tiff_pixels
+
+Directory = TiffImagePlugin.ImageFileDirectory_v2
+
+_UNCOMPRESSED: Final = 1
+
+
+def read_directories(data: bytes) -> tuple[Directory, int]:
+    """Returns the first directory of a TIFF file and the number of directories.
+
+    Raises:
+        ImageError: if it has none, or they overlap, as those of a file made to keep readers busy do.
+        struct.error: if it is cut off.
+    """
+    order, is_big = "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
+    count_format, link_format, entry_bytes = ("Q", "Q", 20) if is_big else ("H", "I", 12)
+    first, offset, n_directories, left = 0, 0, 0, len(data)
+    at = 8 if is_big else 4  # where the link to the next directory is
+    while offset := struct.unpack_from(order + link_format, data, at)[0]:
+        first = first or offset
+        (n_entries,) = struct.unpack_from(order + count_format, data, offset)
+        at = offset + struct.calcsize(order + count_format) + n_entries * entry_bytes
+        n_directories, left = n_directories + 1, left - (at - offset)
+        if left < 0:
+            if at <= len(data):
+                raise ImageError("broken (its directories overlap)")
+            raise ImageError("broken or cut off (a directory ends beyond the file)")
+    if not n_directories:
+        raise ImageError("broken or cut off (it has no directory)")
+    directory = Directory(data[: 16 if is_big else 8])
+    file = io.BytesIO(data)
+    file.seek(first)
+    directory.load(file)
+    return directory, n_directories
+
+
+def check_is_whole(tags: Directory, n_bytes: int) -> None:
+    """Refuses a file whose pixels, by its first directory, cannot all be there.
+
+    Args:
+        tags: that directory.
+        n_bytes: size of the file.
+
+    Raises:
+        ImageError: if it lists too few strips or tiles, or its bytes cannot hold what it announces.
+    """
+    width, height = tags.get(ExifTags.Base.ImageWidth, 0), tags.get(ExifTags.Base.ImageLength, 0)
+    bits = int(np.min(tags.get(ExifTags.Base.BitsPerSample, 1)))
+    compression = tags.get(ExifTags.Base.Compression, _UNCOMPRESSED)
+    check_tiff_pixels(width, height, bits=bits, compression=compression, n_bytes=n_bytes)
+    is_tiled = ExifTags.Base.TileOffsets in tags
+    if is_tiled:
+        rows, columns = tags[ExifTags.Base.TileLength], tags[ExifTags.Base.TileWidth]
+    else:
+        rows, columns = min(tags.get(ExifTags.Base.RowsPerStrip, height), height), width
+    planes = tags.get(ExifTags.Base.SamplesPerPixel, 1)
+    planes = planes if tags.get(ExifTags.Base.PlanarConfiguration, 1) == 2 else 1
+    needed = -(-height // max(rows, 1)) * -(-width // max(columns, 1)) * planes
+    places = tags.get(ExifTags.Base.TileOffsets if is_tiled else ExifTags.Base.StripOffsets, ())
+    places = np.atleast_1d(np.asarray(places, np.uint64))
+    if len(places) < needed:
+        kind = "tiles" if is_tiled else "strips"
+        raise ImageError(f"broken or cut off (it lists {len(places)} {kind} and needs {needed})")
+    if compression == _UNCOMPRESSED and not places[:needed].all():
+        raise ImageError("broken or cut off (some of its pixels are nowhere)")
