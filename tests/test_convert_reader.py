@@ -615,3 +615,8 @@ def test_random_pickles(path):
         assert_reads_or_refuses(path)
 
     check()
+
+
+def test_pipes_are_not_waited_for(path):
+    os.mkfifo(path)
+    assert refusal(path) == "cannot be read: Is a pipe, not a file"
