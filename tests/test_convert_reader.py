@@ -490,3 +490,8 @@ def test_safetensors_keep_short_floats(path, dtype):
     expected = {"a": np.array([[0.5, -1.5, 448.0]], dtype)}
     write_safetensors(path, expected)
     assert_identical(read_state_dict(path), expected)
+
+
+def test_pipes_are_not_waited_for(path):
+    os.mkfifo(path)
+    assert refusal(path) == "cannot be read: Is a pipe, not a file"

@@ -1,5 +1,6 @@
 """Which pairs of files a source stands for, and what is made of them."""
 
+import os
 import pickle
 from fractions import Fraction
 from pathlib import Path
@@ -139,6 +140,9 @@ def test_clean_list(tmp_path):
         Aim(str(tmp_path), clean_list=str(clean)).list_pairs(2)
     with pytest.raises(DataError, match=r"missing\.txt: no such file or directory; expected a list"):
         Aim(str(tmp_path), clean_list=str(tmp_path / "missing.txt")).list_pairs(2)
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match="is a pipe, not a file; expected a list of image names"):
+        Aim(str(tmp_path), clean_list=str(tmp_path / "pipe.txt")).list_pairs(2)
 
 
 def test_aim_takes_the_parent_of_its_folder(tmp_path):

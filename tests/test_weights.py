@@ -339,13 +339,20 @@ def test_what_must_not_be_read_is_not_called_damaged(weights, monkeypatch):
     def deny(file):
         raise PermissionError(errno.EACCES, "Permission denied", str(file))
 
-    monkeypatch.setattr(Path, "open", lambda file, *_, **__: deny(file))
+    monkeypatch.setattr("builtins.open", lambda file, *_, **__: deny(file))
     file = weights / "model.json"
     assert refusal(read_description, weights) == f"{file}: cannot be read (Permission denied)"
     monkeypatch.undo()
     monkeypatch.setattr(realsr_jax.weights, "sha256_of", deny)
     file = weights / "params.safetensors"
     assert refusal(load_weights, weights) == f"{file}: cannot be read (Permission denied)"
+
+
+@pytest.mark.parametrize("name", ["model.json", "params.safetensors"])
+def test_pipes_are_not_waited_for(weights, name):
+    (weights / name).unlink()
+    os.mkfifo(weights / name)
+    assert "cannot be read (Is a pipe, not a file)" in refusal(load_weights, weights)
 
 
 def test_parameters_of_another_type(weights):
