@@ -896,6 +896,9 @@ def test_jpeg_that_ends_early(tmp_path):
             assert read_bytes(tmp_path, data).rgb.shape == samples.shape  # its end is grey by itself
             with pytest.raises(images.ImageError, match="its last pixels are missing"):
                 read_bytes(tmp_path, data[: data.index(b"\xff\xda") + 80] + b"\xff\xd9")
+            if "restart_marker_blocks" in options:
+                with pytest.raises(images.ImageError, match="its last pixels are missing"):
+                    read_bytes(tmp_path, data[: data.index(b"\xff\xd1")] + b"\xff\xd9")
 
 
 def bombs():

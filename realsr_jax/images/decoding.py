@@ -41,7 +41,8 @@ _GREY_MODES: Final = ("1", "L", "LA", "La")
 _COLOUR_MODES: Final = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV")
 _UNASSOCIATED, _ASSOCIATED = 2, 1
 _END_OF_JPEG: Final = b"\xff\xd9"
-_MORE_OF_JPEG: Final = bytes(range(255)) * 64
+_MORE_OF_JPEG: Final = b"".join((bytes(range(255)) * 8 + bytes([0xFF, 0xD0 + number])) for number in range(8))
+"""Data that are no marker, and the restart markers, one of which may be waited for."""
 
 
 def read_photo(path: str | os.PathLike[str]) -> Photo:
