@@ -829,9 +829,9 @@ def test_directories_that_overlap(tmp_path):
     """Each of 50,000 directories has 2,000 entries, most of them those of the next one."""
     data = bytearray(b"II*\0\x08\0\0\0" + bytes(800_000))
     for at in range(8, 700_000, 14):
-        struct.pack_into("<H", data, at, 0)
-        struct.pack_into("<I", data, at + 2, at + 6)
-    with pytest.raises(images.ImageError):
+        struct.pack_into("<H", data, at, 2000)
+        struct.pack_into("<I", data, at + 2 + 12 * 2000, at + 14)
+    with pytest.raises(images.ImageError, match="directories overlap"):
         in_time(read_bytes, tmp_path, bytes(data))
     data = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 8)
     with pytest.raises(images.ImageError, match="directories overlap"):
