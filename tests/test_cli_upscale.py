@@ -28,12 +28,13 @@ from PIL import ExifTags, Image, ImageCms, TiffTags
 from realsr_jax import images, ops
 from realsr_jax.cli import command, shard_flags, upscale
 from realsr_jax.convert.rules import to_flax
+from realsr_jax.evaluate import comparison
 from realsr_jax.images import formats, limits, photo_jobs
 from realsr_jax.metrics import psnr
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.system.shards import Shard
-from realsr_jax.upscaling import job_report, photo_upscaling
+from realsr_jax.upscaling import job_report, photo_files, photo_upscaling
 from realsr_jax.upscaling.tilings import QuarterTiles, UniformTiles
 from realsr_jax.upscaling.upscaler import BicubicUpscaler, load_upscaler
 from realsr_jax.weights import save_weights
@@ -714,7 +715,7 @@ def test_broken_file_among_good_ones(capsys):
         lines[1] == "realsr-upscale: photos/c.png: not a PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC or GIF image"
     )
     assert files_in("out") == ["a.png", "d.png"]
-    line = r"\d\d:\d\d:\d\d photos/a.png -> out/a.png, 16x12 to 32x24, 1 of 4 photos.*"
+    line = r"\d\d:\d\d:\d\d photos/(.)\.png -> out/\1\.png, 16x12 to 32x24, 1 of 4 photos.*"
     assert re.fullmatch(line, captured.out.splitlines()[0])
     assert re.match(r"2 of 4 photos, in \d+ s, see out/, ", captured.out.splitlines()[-1])
     assert captured.out.endswith(", 2 failed\n")
@@ -894,10 +895,10 @@ def test_interrupt_leaves_complete_files_only(monkeypatch, capsys):
     save("photos/c.png", RGB[:5])
     real = fail_on_low_photos(monkeypatch, KeyboardInterrupt())
     assert run("-i", "photos", "-o", "out", "--weights=bicubic") == 130
-    line = "interrupted after 2 of 4 photos; the same command goes on from here"
-    assert capsys.readouterr().err == f"realsr-upscale: {line}\n"
     names = files_in("out")  # the fourth may be complete, or not begun
     assert names in (["a.png", "b.png"], ["a.png", "b.png", "d.png"])
+    line = f"interrupted after {len(names)} of 4 photos; the same command goes on from here"
+    assert capsys.readouterr().err.splitlines()[-1] == f"realsr-upscale: {line}"
     for name in names:
         assert load(f"out/{name}").shape == (2 * HEIGHT, 2 * WIDTH, 3)
     monkeypatch.setattr(photo_upscaling, "upscale_photo", real)
@@ -1409,7 +1410,7 @@ def test_progress_bar_on_a_terminal():
     assert "Warning" not in printed
     assert max(len(frame) for frame in printed.replace("\n", "\r").split("\r")) <= 100
     log = Path("log").read_text().splitlines()
-    assert " photos/a.png -> out/a.png, 16x12 to 32x24, 1 of 4 photos" in log[0]
+    assert re.search(r" photos/(.)\.png -> out/\1\.png, 16x12 to 32x24, 1 of 4 photos", log[0])
     assert log[-1].startswith("3 of 4 photos, in ")
 
 
@@ -1510,9 +1511,44 @@ def test_ctrl_c_says_how_to_go_on(args, goes_on):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
     on = "; the same command goes on from here" if goes_on else ""
-    assert error.decode() == f"realsr-upscale: interrupted after 1 of 3 photos{on}\n"
+    stopping, interrupted = error.decode().splitlines()
+    assert stopping.startswith("realsr-upscale: stopping as soon as")
+    assert interrupted == f"realsr-upscale: interrupted after 1 of 3 photos{on}"
     assert process.returncode == -signal.SIGINT
     assert files_in("photos_x2") == ["0.png"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--scale=1.5", "--scale=0.5", "--size=90x90", "--width=33", "--megapixels=0.002", "--suffix=_big"],
+)
+@pytest.mark.parametrize("inputs", ["*.png", "photos*"])
+def test_the_same_command_with_any_size_takes_its_results_for_results(option, inputs, capsys):
+    for name in ("a.png", "photos/a.png"):
+        save(name)
+    for _ in range(2):
+        assert run(inputs, "--weights=bicubic", option) == 0
+    files = [str(path) for path in Path().rglob("*.png")]
+    assert len(files) == 3
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_page_is_written_of_what_was_done_before_an_interrupt(monkeypatch):
+    for name in "ab":
+        save(f"photos/{name}.png")
+    add = comparison.Comparison.add
+
+    def interrupted(self, name, *arguments):
+        if name == "photos/b.png":
+            raise KeyboardInterrupt
+        add(self, name, *arguments)
+
+    monkeypatch.setattr(comparison.Comparison, "add", interrupted)
+    monkeypatch.setattr(photo_files, "count_threads", lambda: 0)  # one after the other
+    assert run("photos", "--weights=bicubic", "--report=look") == 130
+    assert files_in("photos_x2") == ["a.png", "b.png"]
+    page = Path("look/index.html").read_text()
+    assert "photos/a.png" in page and "photos/b.png" not in page
 
 
 def test_folder_of_many_sizes_compiles_few_programs(weights, caplog):

@@ -120,19 +120,22 @@ def _main(values: flags.FlagValues) -> int:
     comparison = (
         _make_comparison(config, size, values.tile_batch) if report is not None and plan.todo else None
     )
-    with profiled(profile):
-        status = run_jobs(
-            plan,
-            config,
-            size=size,
-            tile_batch=values.tile_batch,
-            quality=values.quality,
-            background=background,
-            on_result=None if comparison is None else comparison.add,
-        )
-    if report is not None:
-        place = None if comparison is None else comparison.write(report)
-        say(f"report: {place or 'there are no new results to show'}")
+    try:
+        with profiled(profile):
+            status = run_jobs(
+                plan,
+                config,
+                size=size,
+                tile_batch=values.tile_batch,
+                quality=values.quality,
+                background=background,
+                on_result=None if comparison is None else comparison.add,
+            )
+    finally:
+        if report is not None:
+            place = None if comparison is None else comparison.write(report)
+            more = f", without {comparison.n_left_out} more" if comparison and comparison.n_left_out else ""
+            say(f"report: {place or 'there are no new results to show'}{more}")
     if shard is not None:
         say(f"shard {shard}: {len(plan.jobs):,} of {counted(len(plan.listed), 'photo')}")
     return status

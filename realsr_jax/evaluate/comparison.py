@@ -11,10 +11,14 @@ import numpy as np
 
 from realsr_jax.evaluate.report_page import encode_pictures, worst_region, write_comparison
 from realsr_jax.images import Photo
+from realsr_jax.upscaling.assembly import OnProgress
 from realsr_jax.upscaling.inference_config import InferenceConfig
 from realsr_jax.upscaling.output_size import OutputSize
 from realsr_jax.upscaling.photo_upscaling import interpolator, load_inference, upscale_photo
 from realsr_jax.upscaling.upscaler import ImageUpscaler
+
+MOST_SHOWN: Final = 200
+"""Photos on a page, which holds their pictures: beyond that, browsers and memory suffer."""
 
 _MOST_SIDE: Final = 1024
 _BORDER: Final = 8
@@ -33,25 +37,40 @@ class Comparison:
         self._size = size
         self._tile_batch = tile_batch
         self._images: dict[str, dict[str, Any]] = {}
+        self._n_added = 0
         self._lock = threading.Lock()
         names = [run.weights for run in config.runs]
         self._labels = {"bicubic": "Bicubic"}
         if len(names) > 1:
             self._labels |= {f"network{index}": name for index, name in enumerate(names)}
-        self._labels["sr"] = names[0] if len(names) == 1 else "Mean of all"
+        options = [f"{name} {getattr(config, name):g}" for name in ("strength", "denoise")]
+        changed = [text for text in options if not text.endswith(" 1")]
+        self._labels["sr"] = ", ".join([names[0] if len(names) == 1 else "Mean of all", *changed])
 
-    def add(self, name: str, photo: Photo, result: Photo) -> None:
-        """Adds a photo and its result.
+    def add(self, name: str, photo: Photo, result: Photo, progress: OnProgress) -> None:
+        """Adds a photo and its result, unless there are as many as a page shows.
+
+        Args:
+            name: of the photo.
+            photo: the photo.
+            result: what was made of it.
+            progress: called with the fraction of each picture that is done.
 
         Raises:
             ImageError: if the pictures cannot be encoded.
         """
+        with self._lock:
+            self._n_added += 1
+            if self._n_added > MOST_SHOWN:
+                return
         others: dict[str, ImageUpscaler] = {"bicubic": interpolator(self._config.runs[0].scale)}
         if len(self._config.runs) > 1:
             with self._lock:
                 others |= self._networks
         pictures = {
-            kind: upscale_photo(photo, upscaler, format=result.format, size=self._size).rgb_8_bit()
+            kind: upscale_photo(
+                photo, upscaler, format=result.format, size=self._size, progress=progress
+            ).rgb_8_bit()
             for kind, upscaler in others.items()
         } | {"sr": result.rgb_8_bit()}
         border = min(_BORDER, min(result.rgb.shape[:2]) // 4)
@@ -68,6 +87,11 @@ class Comparison:
             )
             for index, run in enumerate(self._config.runs)
         }
+
+    @property
+    def n_left_out(self) -> int:
+        """How many results the page does not show."""
+        return max(self._n_added - MOST_SHOWN, 0)
 
     def write(self, folder: Path) -> Path | None:
         """Writes the page; returns its path, or None where there is nothing to show.

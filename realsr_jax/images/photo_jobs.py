@@ -102,7 +102,8 @@ def plan_jobs(
     asked = extension or ("" if output is None or output.is_dir() else output.suffix.lower())
     try:
         check_heif(WRITTEN.get(asked, ""))
-        listing = list_photos(inputs, recursive=recursive, without=output, results=suffix or f"_{label}")
+        marks = {f"_{label}", suffix or ""}
+        listing = list_photos(inputs, recursive=recursive, without=output, results=marks)
         if not listing.found:
             raise no_photos(listing.empty[0] if listing.empty else Path(inputs[0]), listing)
     except ImageError as error:
@@ -141,18 +142,18 @@ def plan_jobs(
 def _leave_out_strange(listing: Listing) -> int:
     """Takes files that were given and are no photos out of a listing, unless no others are left."""
     unread = (None,) if has_heif() else (None, "HEIF")
-    strange = [
-        found
-        for found in listing.found
-        if found.searched is None
-        and not can_be_read(found.path.suffix.lower())
-        and photo_format(found.path) in unread
-    ]
-    if len(strange) == len(listing.found):
+
+    def is_strange(found: Found) -> bool:
+        suffix = found.path.suffix.lower()
+        return found.searched is None and not can_be_read(suffix) and photo_format(found.path) in unread
+
+    marked = [(found, is_strange(found)) for found in listing.found]
+    kept = [found for found, strange in marked if not strange]
+    if not kept:
         return 0
-    listing.found = [found for found in listing.found if found not in strange]
-    listing.other.update(found.path.suffix.lower() for found in strange)
-    return len(strange)
+    listing.found = kept
+    listing.other.update(found.path.suffix.lower() for found, strange in marked if strange)
+    return len(marked) - len(kept)
 
 
 def _own_place(photo: Found, ending: str) -> Path:

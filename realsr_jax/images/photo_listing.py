@@ -5,7 +5,7 @@ import glob
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from realsr_jax.images.errors import ImageError
 from realsr_jax.images.formats import HEIF_HINT, NAMES, SUFFIXES, has_heif
 from realsr_jax.system.errors import reason_of
 
-_SCALE_MARK: Final = re.compile(r"_x[1-9]\d*$")
+_SCALE_MARK: Final = re.compile(r"_x\d+(\.\d+)?$")
 _MOST_KINDS: Final = 6
 
 
@@ -102,7 +102,7 @@ def list_photos(
     *,
     recursive: bool = False,
     without: Path | None = None,
-    results: str | None = "",
+    results: Collection[str] | None = (),
 ) -> Listing:
     """Lists what files, folders and patterns name.
 
@@ -115,7 +115,7 @@ def list_photos(
             there is no file of this name, for what it matches.
         recursive: whether folders inside folders are searched too (hidden ones and links are not).
         without: a folder that is not searched where it is inside another, such as that of the results.
-        results: an ending that marks results beside ``_x2`` and its like; None to leave out no results.
+        results: endings that mark results beside ``_x2`` and its like; None to leave out no results.
 
     Raises:
         ImageError: if an input does not exist or a folder cannot be read.
@@ -169,7 +169,7 @@ def _search(folder: Path, listing: Listing, *, recursive: bool, without: Path | 
                 listing.other[suffix] += 1
 
 
-def _drop_results(listing: Listing, ending: str) -> None:
+def _drop_results(listing: Listing, endings: Collection[str]) -> None:
     """Takes photos that are results of others out of a listing."""
     stems: dict[Path, set[str]] = defaultdict(set)
     folders: dict[Path, set[str]] = defaultdict(set)
@@ -181,17 +181,17 @@ def _drop_results(listing: Listing, ending: str) -> None:
 
     @functools.cache
     def holds_results(folder: Path) -> bool:
-        return any(_is_result(f.name, folders[f.parent], "") for f in (folder, *folder.parents))
+        return any(_is_result(f.name, folders[f.parent], endings) for f in (folder, *folder.parents))
 
     def is_result(path: Path) -> bool:
-        return holds_results(path.parent) or _is_result(path.stem, stems[path.parent], ending)
+        return holds_results(path.parent) or _is_result(path.stem, stems[path.parent], endings)
 
     kept = [found for found in listing.found if not is_result(found.path)]
     listing.n_results += len(listing.found) - len(kept)
     listing.found = kept
 
 
-def _is_result(name: str, others: Container[str], ending: str) -> bool:
-    """Tells whether a name is one of others with the ending of results."""
-    bases = {_SCALE_MARK.sub("", name), name.removesuffix(ending)} - {name}
+def _is_result(name: str, others: Container[str], endings: Collection[str]) -> bool:
+    """Tells whether a name is one of others with an ending of results."""
+    bases = {_SCALE_MARK.sub("", name), *(name.removesuffix(ending) for ending in endings)} - {name}
     return any(base in others for base in bases)

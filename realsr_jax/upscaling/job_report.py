@@ -113,19 +113,26 @@ class JobReport:
         Raises:
             KeyboardInterrupt: once the report is stopped.
         """
-        if self._is_stopped:
-            raise KeyboardInterrupt
+        self.check_goes_on()
         with self._lock:
-            progress = self._progress[job]
-            advance, progress.done = (done - progress.done) * progress.work, done
-            self._done += advance
-            if advance and self._begun is None:
-                self._begun = monotonic(), self._done
+            self._advance(job, done)
             self._show()
 
+    def check_goes_on(self, *_: float) -> None:
+        """Raises KeyboardInterrupt once the report is stopped."""
+        if self._is_stopped:
+            raise KeyboardInterrupt
+
     def stop(self) -> None:
-        """Ends photos that are in work at their next progress."""
+        """Ends photos that are in work at their next progress; nothing is told any more by itself."""
         self._is_stopped = True
+
+    def _advance(self, job: Job, done: float) -> None:
+        progress = self._progress[job]
+        advance, progress.done = (done - progress.done) * progress.work, done
+        self._done += advance
+        if advance and self._begun is None:
+            self._begun = monotonic(), self._done
 
     def interruption(self) -> str:
         """Says what an interrupted user has, and how to go on."""
@@ -135,6 +142,7 @@ class JobReport:
     def succeeded(self, job: Job) -> None:
         """Tells that a photo's result is written; where standard output shows the bar, this tells enough."""
         with self._lock:
+            self._advance(job, 1.0)
             self._written.append(job)
             if self._bar.disable or not sys.stdout.isatty():
                 self._say(f"{job.source} -> {job.target}, {self._progress[job].sizes}, {self._state()}")
@@ -155,7 +163,8 @@ class JobReport:
         while not self._ended.wait(1):
             with self._lock:
                 self._show()
-                if self._bar.disable and monotonic() - self._told > _MOST_SILENCE:
+                is_silent = monotonic() - self._told > _MOST_SILENCE
+                if self._bar.disable and is_silent and not self._is_stopped:
                     part = f"{100 * self._done / max(self._total, 1):.0f} %, " if self._begun else ""
                     self._say(f"{part}{self._state()}")
 

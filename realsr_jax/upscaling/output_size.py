@@ -79,7 +79,10 @@ def parse_box(text: str) -> tuple[int, int]:
 
 
 def count_passes(size: tuple[int, int], target: tuple[int, int], factor: int) -> int:
-    """Returns how often a network must enlarge an image for it to be at least as large as the target.
+    """Returns how often a network enlarges an image for it to be at least as large as the target.
+
+    Once where the target is as large as the image, which the network can still restore; never where it is
+    smaller.
 
     Args:
         size: height and width of the image.
@@ -88,7 +91,7 @@ def count_passes(size: tuple[int, int], target: tuple[int, int], factor: int) ->
     """
     if factor == 1:  # a network that restores without enlarging
         return 1
-    passes = 0
+    passes = 0 if any(want < have for have, want in zip(size, target, strict=True)) else 1
     while min(have * factor**passes / want for have, want in zip(size, target, strict=True)) < 1:
         passes += 1
     return passes

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import jax
 import numpy as np
+from PIL import Image
 
 from realsr_jax import images, ops
 from realsr_jax.images.errors import ImageError
@@ -36,7 +37,11 @@ Smoothing = Callable[..., np.ndarray]
 
 
 def load_inference(
-    config: InferenceConfig, *, tile_batch: int | None = None, photos: Iterable[Path] = ()
+    config: InferenceConfig,
+    *,
+    tile_batch: int | None = None,
+    photos: Iterable[Path] = (),
+    size: OutputSize = OWN_FACTOR,
 ) -> ImageUpscaler:
     """Loads what an inference run needs.
 
@@ -44,6 +49,7 @@ def load_inference(
         config: the run.
         tile_batch: tiles that a device runs at once.
         photos: files that will be upscaled; by their sizes they share programs (`ImageUpscaler.prepare`).
+        size: how large their results are.
 
     Raises:
         ValueError: if weights cannot be used, or networks of different scales are to be averaged.
@@ -75,7 +81,7 @@ def load_inference(
     upscaler = upscalers[0]
     if len(upscalers) > 1:
         upscaler = ModelEnsemble(upscalers, shares, round_each=round_each)
-    sizes = _sizes(photos)
+    sizes = _passed_sizes(_sizes(photos), size, scale)
     if not sizes:
         return upscaler
     for each in (upscaler, interpolator(upscaler.scale)):
@@ -95,6 +101,33 @@ def _sizes(photos: Iterable[Path]) -> set[tuple[int, int]]:
     return sizes
 
 
+def _passed_sizes(sizes: Iterable[tuple[int, int]], size: OutputSize, factor: int) -> set[tuple[int, int]]:
+    """Returns heights and widths of what passes a network on the way from photos to results of a size."""
+    return {
+        (height * factor**number, width * factor**number)
+        for height, width in sizes
+        for number in range(count_passes((height, width), size.of(height, width, factor), factor))
+    }
+
+
+def count_between(photo: Photo, size: tuple[int, int], factor: int) -> int:
+    """Returns the bytes that are held between a photo and its result, which differ by more than one pass.
+
+    Args:
+        photo: the photo.
+        size: height and width of the result.
+        factor: of the network.
+    """
+    height, width, channels = photo.samples.shape
+    n_passes = count_passes((height, width), size, factor)
+    last = height * width * factor ** (2 * n_passes)
+    itemsize = max(photo.samples.itemsize, 2)
+    before = last // factor**2 * channels * itemsize if n_passes > 1 else 0
+    if last == size[0] * size[1]:
+        return before
+    return before + last * (channels * itemsize + 4)  # one channel after the other is reduced, in float32
+
+
 def upscale_photo(
     photo: Photo,
     upscaler: ImageUpscaler,
@@ -109,8 +142,8 @@ def upscale_photo(
     For another size than the network's factor gives, the photo passes the network as often as it must and is
     then reduced; a photo that is to become smaller is reduced only.
 
-    Transparency is enlarged bicubically, on the same grid as the colours, so that what is opaque or
-    transparent stays exactly so.
+    Transparency is enlarged bicubically and reduced by a filter that does not ring, on the same grid as the
+    colours, so that what is opaque or transparent stays exactly so.
 
     Args:
         photo: the photo.
@@ -136,7 +169,8 @@ def upscale_photo(
             colours = smoothing(colours, dtype, channels=1 if photo.is_grey else 3)
         alpha = photo.alpha
         if alpha is not None:
-            alpha = _enlarge(alpha[..., None], interpolator(upscaler.scale), (height, width), dtype, 1)
+            bicubic, method = interpolator(upscaler.scale), Image.Resampling.HAMMING
+            alpha = _enlarge(alpha[..., None], bicubic, (height, width), dtype, 1, method=method)
             alpha = np.clip(alpha, 0, full_scale(dtype))  # of floats, what overshoots
     except FloatingPointError as error:
         raise ImageError(str(error)) from error
@@ -150,6 +184,7 @@ def _enlarge(
     dtype: Any,
     channels: int,
     progress: OnProgress | None = None,
+    method: Image.Resampling = Image.Resampling.LANCZOS,
 ) -> np.ndarray:
     """Enlarges an image as often as its size demands, then reduces it to that size.
 
@@ -160,6 +195,7 @@ def _enlarge(
         dtype: of the result, of the same ones.
         channels: of the result.
         progress: called with the fraction that is done.
+        method: how it is reduced.
     """
     n_passes = count_passes(image.shape[:2], size, upscaler.scale)
     between = np.float32 if dtype == np.float32 else np.uint16
@@ -178,7 +214,8 @@ def _enlarge(
             progress=functools.partial(report, number=number),
         )
     image = image[..., :channels]
-    return image if image.shape[:2] == size and image.dtype == dtype else reduce_image(image, size, dtype)
+    is_done = image.shape[:2] == size and image.dtype == dtype
+    return image if is_done else reduce_image(image, size, dtype, method)
 
 
 @functools.cache
