@@ -24,7 +24,7 @@ DESCRIPTION_FILE: Final = "model.json"
 PARAMS_FILE: Final = "params.safetensors"
 
 _MAX_DESCRIPTION: Final = 2**20  # bytes
-_MAX_SCALE: Final = 8
+_SCALES: Final = (2, 3, 4, 8)  # of any network
 
 _FOLDER: Final = Path(__file__).resolve().parent / "bundled"
 BUNDLED: Final[dict[str, Path]] = {name: _FOLDER / name for name in ("default", "clean")}
@@ -70,7 +70,7 @@ class Description:
     def scale(self) -> int:
         """Output size over input size, as it is written; `config` tells whether such a network exists."""
         scale = self.fields.get("scale")
-        if type(scale) is int and 1 <= scale <= _MAX_SCALE:
+        if type(scale) is int and scale in _SCALES:
             return scale
         return self.config().scale  # which imports the network, and so JAX
 
