@@ -27,6 +27,7 @@ from realsr_jax.convert import LAYOUTS
 from realsr_jax.models import network_name, network_of
 from realsr_jax.models.network import ModelConfig
 from realsr_jax.system.errors import UsageError, did_you_mean
+from realsr_jax.system.files import remove_leftovers
 from realsr_jax.system.terminal import say
 from realsr_jax.weights import (
     BUNDLED,
@@ -77,6 +78,7 @@ def _main(values: flags.FlagValues) -> int:
     if source not in BUNDLED and not os.path.exists(source):
         hint = did_you_mean(source, BUNDLED).strip()
         raise UsageError(f"{source}: no such file or directory{hint and f'; {hint}'}")
+    remove_leftovers(target.parent)  # a kill may have left it under another name
     if target.exists() and not values.overwrite:
         raise UsageError(f"{target}: exists already; pass --overwrite to replace it")
     if values.to_torch:

@@ -1,12 +1,15 @@
 """Weights directories: ``model.json``, which describes the network, beside ``params.safetensors``.
 
-A directory is written under another name and renamed when it is complete.
+A directory is written under another name and takes the place of one that is there when it is complete.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
 import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -197,7 +200,8 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
 
     Args:
         path: the directory; or a training run's, of which the best weights are read, or else the latest; or
-            one of the names in `BUNDLED` (``./default`` is a directory of that name).
+            one of the names in `BUNDLED` (``./default`` is a directory of that name). What is replaced
+            meanwhile is read again.
 
     Returns:
         The network's configuration and its parameters, float32 NumPy arrays.
@@ -206,9 +210,42 @@ def load_weights(path: str | Path) -> tuple[ModelConfig, Any]:
         WeightsError: if the directory is missing, damaged or does not fit its description; the message says
             what is wrong.
     """
+    while True:
+        with _watched(_locate(path) / DESCRIPTION_FILE) as is_replaced:
+            try:
+                loaded = _load(read_description(path))
+            except WeightsError:
+                if not is_replaced():
+                    raise
+            else:
+                if not is_replaced():
+                    return loaded
+
+
+@contextlib.contextmanager
+def _watched(file: Path) -> Iterator[Callable[[], bool]]:
+    """Yields what tells whether another file, or none, stands in the place of a file by now."""
+
+    def identity(file: Path | int) -> tuple[int, int] | None:
+        try:
+            state = os.stat(file)
+        except OSError:
+            return None
+        return state.st_dev, state.st_ino
+
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_file(file))  # so that no other file is given its number
+            before = identity(opened.fileno())
+        except OSError:
+            before = identity(file)
+        yield lambda: identity(file) != before
+
+
+def _load(description: Description) -> tuple[ModelConfig, Any]:
+    """Reads the parameters that belong to a description; see `load_weights`."""
     from flax.traverse_util import unflatten_dict
 
-    description = read_description(path)
     config, file = description.config(), description.path / PARAMS_FILE
     remedy = _remedy(description.provenance)
     try:

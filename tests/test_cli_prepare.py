@@ -216,7 +216,7 @@ def kill_after(n_pairs):
 
 def states(folder):
     """Returns which file each finished shard is, by name; shards get their names when all are there."""
-    found = (path for path in folder.iterdir() if len(path.name) == 64 or "array_record" in path.name)
+    found = (path for path in folder.iterdir() if path.name.isalnum() or "array_record" in path.name)
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 

@@ -25,6 +25,7 @@ from realsr_jax.models.deep_oaddet import DeepOADDetConfig
 from realsr_jax.models.drln import DRLNConfig
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
+from realsr_jax.system import files
 from realsr_jax.weights import (
     BUNDLED,
     FORMAT_VERSION,
@@ -189,19 +190,31 @@ def test_replaces_nothing_else(tmp_path):
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "photos", tmp_path / "photos" / "photo.png"]
 
 
-def test_failed_save_keeps_the_old_weights(weights, monkeypatch):
-    replace, config = os.replace, EDSRConfig(n_resblocks=1, n_feats=3, scale=3)
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_failed_save_keeps_the_old_weights(weights, monkeypatch, exchanges):
+    rename, config = os.rename, EDSRConfig(n_resblocks=1, n_feats=3, scale=3)
 
     def fail_for_new(source, target):
-        if Path(target) == weights and not str(source).endswith(".old"):
+        if (
+            Path(target) == weights
+            and Path(source).parent.name == "new"
+            and (exchanges or not weights.exists())
+        ):
             raise OSError("disk gone")
-        replace(source, target)
+        rename(source, target)
 
-    monkeypatch.setattr(os, "replace", fail_for_new)
+    monkeypatch.setattr(os, "rename", fail_for_new)
+    if not exchanges:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
     with pytest.raises(WeightsError, match=r"weights: cannot be written \(disk gone\)"):
         save_weights(weights, config, make_params(config), provenance={})
     assert_loads(weights, CONFIG, PARAMS)
     assert [path.name for path in weights.parent.iterdir()] == ["weights"]
+
+
+def test_replaces_where_folders_cannot_be_exchanged(weights, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    test_replaces_weights(weights)
 
 
 def test_failed_write_is_told_in_one_line(tmp_path):
@@ -339,9 +352,10 @@ def test_what_must_not_be_read_is_not_called_damaged(weights, monkeypatch):
     def deny(file):
         raise PermissionError(errno.EACCES, "Permission denied", str(file))
 
-    monkeypatch.setattr("builtins.open", lambda file, *_, **__: deny(file))
+    monkeypatch.setattr(realsr_jax.weights, "open_file", deny)
     file = weights / "model.json"
-    assert refusal(read_description, weights) == f"{file}: cannot be read (Permission denied)"
+    for load in (read_description, load_weights):
+        assert refusal(load, weights) == f"{file}: cannot be read (Permission denied)"
     monkeypatch.undo()
     monkeypatch.setattr(realsr_jax.weights, "sha256_of", deny)
     file = weights / "params.safetensors"

@@ -39,7 +39,7 @@ from realsr_jax.images import read_photo
 from realsr_jax.models import NETWORKS
 from realsr_jax.models.precision import has_fast_bfloat16
 from realsr_jax.system.errors import UsageError
-from realsr_jax.system.files import write_atomically
+from realsr_jax.system.files import temporary_folder, write_atomically
 from realsr_jax.system.jax_startup import start_jax
 from realsr_jax.system.processes import count_cores
 from realsr_jax.system.terminal import complain, say
@@ -165,9 +165,9 @@ def _run_cases(
         able = wanted = [side for side in sides if side.takes_part(case)]
         timings: dict[str, Timing] = {}
         while able and not timings:
-            with tempfile.TemporaryDirectory(prefix="realsr-benchmark-") as folder:
+            with temporary_folder(Path(tempfile.gettempdir())) as folder:
                 try:
-                    timings = run_case(case, able, folder=Path(folder), photo=photo, repeats=repeats)
+                    timings = run_case(case, able, folder=folder, photo=photo, repeats=repeats)
                 except SideError as error:
                     complain("realsr-benchmark", str(error))
                     able = [side for side in able if side != error.side]

@@ -1,5 +1,6 @@
 """What all commands share: flags with their help beside them, and errors of one line."""
 
+import contextlib
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from absl import flags
 import realsr_jax
 from realsr_jax.system.errors import MEMORY_TEXT, ListError, UsageError, first_line
 from realsr_jax.system.files import check_output_file, check_output_folder
-from realsr_jax.system.terminal import complain, say, silent_libraries
+from realsr_jax.system.terminal import complain, flush_streams, open_missing_streams, say, silent_libraries
 
 _COLUMN: Final = 24
 _WIDTH: Final = 110
@@ -125,6 +126,7 @@ def run(
         0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
     """
     args = list(sys.argv if argv is None else argv)
+    open_missing_streams()
     try:
         values = _parse(name, args, description or "", define_flags)
         with silent_libraries():
@@ -137,13 +139,13 @@ def run(
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         return 130
-    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (ValueError, OSError, RuntimeError, MemoryError, flags.Error) as error:
         if os.environ.get("REALSR_DEBUG") or any(re.fullmatch(r"--?debug(=true)?", arg) for arg in args[1:]):
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
         return _explain(name, error)
+    finally:
+        flush_streams()
 
 
 def _parse(

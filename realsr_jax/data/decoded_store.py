@@ -10,9 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
-import time
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeGuard
@@ -28,14 +25,13 @@ from realsr_jax.data.pair_reading import (
     load_all,
     load_pair,
 )
-from realsr_jax.system.files import locked
+from realsr_jax.system.files import locked, temporary_folder
 
 _VERSION: Final = 2
 _16_BITS: Final = np.dtype("<u2")
 _OTHERWISE: Final = (
     "--config.decoded_dir=FOLDER keeps decoded images elsewhere, --config.decoded_dir=none keeps none"
 )
-_STALE_SECONDS: Final = 600
 _TRIAL: Final = 32  # so many pairs give an estimate of the space that all take
 
 
@@ -100,7 +96,6 @@ def open_store(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(target.with_suffix(".lock")):
-            _remove_stale(target)
             if not _is_current(_read_store(target, scale), unread, scale):
                 _build(unread, scale, target, progress)
     except OSError as error:
@@ -134,37 +129,25 @@ def _is_current(
     )
 
 
-def _remove_stale(target: Path) -> None:
-    """Removes what killed builds left behind, but not what another host that ignores locks may be writing."""
-    for path in target.parent.glob(f"{target.name}.*.tmp"):
-        with contextlib.suppress(OSError):
-            age = time.time() - max(part.stat().st_mtime for part in (path, *path.iterdir()))
-            if f".{socket.gethostname()}." in path.name or age > _STALE_SECONDS:
-                shutil.rmtree(path)
-
-
 # ---------------------------------------------------------------------------------------------- building
 
 
 def _build(unread: Sequence[UnreadPair], scale: int, target: Path, progress: Callable[[int], None]) -> None:
     """Writes a store under another name and renames it; one that is there is outdated or broken."""
     shutil.rmtree(target, ignore_errors=True)
-    temporary = target.with_name(f"{target.name}.{socket.gethostname()}.{uuid.uuid4().hex}.tmp")
-    temporary.mkdir()
-    try:
-        index = _write_pixels(temporary / "pixels.bin", unread, scale, progress)
-        (temporary / "index.json").write_text(json.dumps(index))
+    with temporary_folder(target.parent) as temporary:
+        made = temporary / "store"
+        made.mkdir()
+        index = _write_pixels(made / "pixels.bin", unread, scale, progress, folder=target.parent)
+        (made / "index.json").write_text(json.dumps(index))
         with contextlib.suppress(OSError):  # a host that ignores locks was faster
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            made.rename(target)
 
 
 def _write_pixels(
-    path: Path, unread: Sequence[UnreadPair], scale: int, progress: Callable[[int], None]
+    path: Path, unread: Sequence[UnreadPair], scale: int, progress: Callable[[int], None], *, folder: Path
 ) -> dict[str, Any]:
     """Writes the pixels of all pairs and returns the store's index."""
-    folder = path.parent.parent
     try:
         with path.open("wb") as file:
 

@@ -1,18 +1,26 @@
 """Files and folders that appear complete or not at all, locks, and whether a place can be written to."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import functools
 import os
 import shutil
+import socket
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from realsr_jax.system.errors import UsageError
+
+_TEMPORARY: Final = ".realsr-"
+_MOVED_ASIDE: Final = "old"
+_DAY: Final = 86400.0  # seconds
 
 
 def open_file(path: str | os.PathLike[str]) -> BufferedReader:
@@ -55,51 +63,117 @@ def replacing_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: if it cannot be written; it names `path`.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with _temporary_file(path.parent) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave an empty file under the final name
-        os.replace(temporary, path)
+            os.replace(file.name, path)
     except OSError as error:  # which names the temporary file
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Makes a folder beside `path` that takes its place on success and is removed on failure.
 
-    A folder that is there is moved aside first, to ``.NAME.*.old``, and back if the new one cannot follow.
+    Where the system can, both are exchanged in one step, so that whoever opens a file in `path` finds one.
+    Elsewhere the one that is there is moved aside first, and back if the new one cannot follow.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    retired = staging.with_name(f"{staging.name}.old")
-    staging.mkdir()
-    try:
-        yield staging
-        if path.exists():
-            os.replace(path, retired)
-        os.replace(staging, path)
-    except BaseException:
-        if retired.exists() and not path.exists():
-            os.replace(retired, path)
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    shutil.rmtree(retired, ignore_errors=True)
+    with temporary_folder(path.parent) as temporary:
+        new, old = temporary / "new" / path.name, temporary / _MOVED_ASIDE / path.name
+        for folder in (new, old.parent):
+            folder.mkdir(parents=True)
+        yield new
+        _put_in_place(new, path, old)
 
 
-def remove_half_written(path: Path) -> None:
-    """Removes what a killed `replacing_folder` left beside a folder; puts back what it had moved aside."""
-    for retired in path.parent.glob(f".{path.name}.*.old"):
-        if not path.exists():
-            os.replace(retired, path)
-    for left in path.parent.glob(f".{path.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)
+@contextlib.contextmanager
+def temporary_folder(place: Path) -> Iterator[Path]:
+    """Makes a folder in a folder for as long as the context lasts; see `remove_leftovers`."""
+    with _temporary_file(place) as lock:
+        folder = _folder_of(Path(lock.name))
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            _clear(folder)
+
+
+@functools.cache
+def remove_leftovers(place: Path) -> None:
+    """Removes what killed processes left in a folder, and puts back what they had moved aside.
+
+    Whatever writes there does that first, once in a process. What a living process writes stays: each
+    temporary file is locked as long as its process lives, and a temporary folder has such a file beside it.
+    Where locks may hold for one host only, those of other hosts stay for a day; where there are none, all.
+    """
+    for path in place.glob(f"{_TEMPORARY}*.tmp"):
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            age = time.time() - os.fstat(file.fileno()).st_mtime
+            if path.name.startswith(_name_here()) or age > _DAY:
+                _clear(_folder_of(path))
+                path.unlink(missing_ok=True)
+
+
+def _name_here() -> str:
+    """Returns how the names of this host's temporary files begin."""
+    return f"{_TEMPORARY}{socket.gethostname()}-"
+
+
+def _folder_of(lock: Path) -> Path:
+    return lock.with_suffix(".dir")
+
+
+@contextlib.contextmanager
+def _temporary_file(place: Path) -> Iterator[BinaryIO]:
+    """Opens a new file in a folder for as long as the context lasts."""
+    remove_leftovers(place)
+    while True:
+        with (place / f"{_name_here()}{uuid.uuid4().hex}.tmp").open("xb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not os.path.exists(file.name):  # a process removed it that was quicker to lock it
+                continue
+            try:
+                yield file
+                return
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+
+
+def _clear(temporary: Path) -> None:
+    """Removes a temporary folder; what was moved aside into it goes back if its place is free."""
+    for old in (temporary / _MOVED_ASIDE).glob("*"):
+        path = temporary.with_name(old.name)
+        with contextlib.suppress(OSError):  # another process was quicker
+            if not path.exists():
+                os.rename(old, path)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(new: Path, path: Path, old: Path) -> None:
+    """Gives a folder its name; one that has it now is in the place of `new` or `old` afterwards."""
+    while True:
+        try:
+            return os.rename(new, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if _exchange(new, path):
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two folders in one step; returns False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux; not all file systems exchange
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, bytes(one), here, bytes(other), exchange) == 0
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What the user reads: lines on standard output, errors on standard error, and how far work has come."""
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -27,8 +28,54 @@ def _write(lines: Iterable[str], stream: TextIO) -> None:
     text = "".join(f"{printable(line, stream)}\n" for line in lines)
     bars = sys.modules.get("tqdm")  # imported with the first bar only, so that commands start quickly
     with bars.tqdm.external_write_mode(stream) if bars else contextlib.nullcontext():
-        stream.write(text)
-        stream.flush()
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError as error:
+            _discard(stream)
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):  # of which readers are aware
+                _tell_of_loss(error.strerror or "cannot be written")
+
+
+def _discard(stream: TextIO) -> None:
+    """Empties the buffer of a stream that is full or that nobody reads any more."""
+    with contextlib.suppress(OSError, ValueError):  # one without a number
+        number = stream.fileno()
+        kept, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        with contextlib.suppress(OSError):
+            stream.flush()
+        os.dup2(kept, number)
+        for other in (kept, nowhere):
+            os.close(other)
+
+
+@functools.cache  # once is enough
+def _tell_of_loss(reason: str) -> None:
+    complain("standard output", f"{reason}; some lines are lost, results are not")
+
+
+def open_missing_streams() -> None:
+    """Makes standard streams that this process was started without lead nowhere.
+
+    Otherwise files that are opened take their numbers, and what libraries remark is written into results.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number, so this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def flush_streams() -> None:
+    """Writes what others have printed, as far as it can be: Python would end with status 120 otherwise."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _discard(stream)
 
 
 def printable(text: str, stream: TextIO) -> str:

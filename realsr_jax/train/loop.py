@@ -22,7 +22,7 @@ from realsr_jax.data.training_pairs import TrainingPairs, open_pairs
 from realsr_jax.models import build_model
 from realsr_jax.models.precision import resolve_precision
 from realsr_jax.system.errors import is_out_of_memory
-from realsr_jax.system.files import locked, remove_half_written
+from realsr_jax.system.files import locked, remove_leftovers
 from realsr_jax.system.jax_startup import profiled
 from realsr_jax.system.terminal import Progress
 from realsr_jax.train.checkpoints import Checkpoints, RunState, as_numpy
@@ -209,8 +209,8 @@ class _Run:
 
     def _open_log(self) -> RunLog:
         ended = self.run_state.ended_epochs
-        for name in ("best", "latest", f"epochs/{ended + 1}"):
-            remove_half_written(self.workdir / name)
+        for folder in (self.workdir, self.workdir / "epochs"):
+            remove_leftovers(folder)
         score_name = headline_name(self.config.protocol)
         return RunLog(self.workdir, step=self.start, epoch=ended, score_name=score_name)
 
