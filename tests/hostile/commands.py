@@ -198,11 +198,13 @@ def is_whole(path: Path) -> bool:
             list(map(json.loads, content.splitlines()))
         elif path.suffix == ".png":
             Image.open(io.BytesIO(content)).load()
+        elif "array_record" in path.name:
+            ArrayRecordReader(str(path)).read_all()
         elif path.suffix == ".safetensors":
             description = json.loads(path.with_name("model.json").read_bytes())
             return hashlib.sha256(content).hexdigest() == description["sha256"]
         else:
             return False
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         return False
     return True
