@@ -463,7 +463,7 @@ KILLS = {
     "before the parameters": "realsr_jax.weights.safetensors.numpy.save = die",
     "after the parameters": "realsr_jax.weights.sha256_of = die",
     "before the description": "Path.write_text = die",
-    "before the renaming": "os.replace = die",
+    "before the renaming": "os.rename = die",
 }
 
 
@@ -475,15 +475,15 @@ def test_killed_save(tmp_path, kill):
     assert process.returncode == -signal.SIGKILL, process.stderr
     assert not path.exists()
     for leftover in tmp_path.iterdir():
-        assert leftover.name.startswith(".weights.")
-        if kill != KILLS["before the renaming"]:
-            refusal(load_weights, leftover)
+        assert leftover.name.startswith(".realsr-")
+        refusal(load_weights, leftover)
     save_weights(path, CONFIG, PARAMS, provenance={})
     assert_loads(path, CONFIG, PARAMS)
+    assert [left.name for left in tmp_path.iterdir()] == ["weights"]
 
 
 def test_killed_replacement_keeps_the_old_weights(weights):
-    process = run_python(SAVE.format(kill="os.replace = die"), weights)
+    process = run_python(SAVE.format(kill="os.rename = die"), weights)
     assert process.returncode == -signal.SIGKILL, process.stderr
     assert_loads(weights, CONFIG, PARAMS)
 

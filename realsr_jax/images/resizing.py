@@ -12,7 +12,8 @@ def reduce_image(
     image: np.ndarray,
     size: tuple[int, int],
     dtype: Any,
-    method: Image.Resampling = Image.Resampling.LANCZOS,
+    *,
+    rings: bool = True,
 ) -> np.ndarray:
     """Makes an image smaller.
 
@@ -23,11 +24,12 @@ def reduce_image(
         image: uint8, uint16 or, 0..255, float32 [h, w, c].
         size: height and width of the result.
         dtype: of the result, of the same ones.
-        method: another filter of Pillow.
+        rings: whether values beside an edge may overshoot; if not, Hamming's filter of one lobe is taken.
 
     Returns:
         [H, W, c], rounded to the whole range of integers.
     """
+    method = Image.Resampling.LANCZOS if rings else Image.Resampling.HAMMING
     white = full_scale(dtype)
     result = np.empty((*size, image.shape[2]), dtype)
     for channel in range(image.shape[2]):

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import jax
 import numpy as np
-from PIL import Image
 
 from realsr_jax import images, ops
 from realsr_jax.images.errors import ImageError
@@ -169,8 +168,8 @@ def upscale_photo(
             colours = smoothing(colours, dtype, channels=1 if photo.is_grey else 3)
         alpha = photo.alpha
         if alpha is not None:
-            bicubic, method = interpolator(upscaler.scale), Image.Resampling.HAMMING
-            alpha = _enlarge(alpha[..., None], bicubic, (height, width), dtype, 1, method=method)
+            bicubic = interpolator(upscaler.scale)
+            alpha = _enlarge(alpha[..., None], bicubic, (height, width), dtype, 1, rings=False)
             alpha = np.clip(alpha, 0, full_scale(dtype))  # of floats, what overshoots
     except FloatingPointError as error:
         raise ImageError(str(error)) from error
@@ -184,7 +183,7 @@ def _enlarge(
     dtype: Any,
     channels: int,
     progress: OnProgress | None = None,
-    method: Image.Resampling = Image.Resampling.LANCZOS,
+    rings: bool = True,
 ) -> np.ndarray:
     """Enlarges an image as often as its size demands, then reduces it to that size.
 
@@ -195,7 +194,7 @@ def _enlarge(
         dtype: of the result, of the same ones.
         channels: of the result.
         progress: called with the fraction that is done.
-        method: how it is reduced.
+        rings: see `reduce_image`.
     """
     n_passes = count_passes(image.shape[:2], size, upscaler.scale)
     between = np.float32 if dtype == np.float32 else np.uint16
@@ -215,7 +214,7 @@ def _enlarge(
         )
     image = image[..., :channels]
     is_done = image.shape[:2] == size and image.dtype == dtype
-    return image if is_done else reduce_image(image, size, dtype, method)
+    return image if is_done else reduce_image(image, size, dtype, rings=rings)
 
 
 @functools.cache
