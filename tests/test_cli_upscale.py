@@ -1102,7 +1102,7 @@ def loaded(monkeypatch):
     """Collects the runs that the command wants loaded, for which plain interpolation stands in."""
     configs = []
 
-    def load_inference(config, *, tile_batch, photos):
+    def load_inference(config, *, tile_batch, photos, size):
         assert all(photo.is_file() for photo in photos)
         configs.append((config, tile_batch))
         return photo_upscaling.BicubicUpscaler()

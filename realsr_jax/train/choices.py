@@ -44,6 +44,8 @@ def explain_name(error: Exception) -> str:
     if not (name := re.search(pattern, text)):
         return ""
     word = next(filter(None, name.groups()))
+    if not word[0].isupper():  # no class was meant
+        return ""
     known = {each.__name__: each for each in _all_classes()}
     if word in known:
         return f"from {known[word].__module__} import {word}"

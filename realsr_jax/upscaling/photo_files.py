@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -148,6 +148,8 @@ def _work_off(
                         on_result(str(job.source), photo, result, report.check_goes_on)
                     except Exception as error:
                         complain(_NAME, f"{job.source}: not in the report: {explain_failure(error)}")
+        except CancelledError:  # nothing could be loaded, which is told once
+            pass
         except Exception as error:  # XLA's errors among them
             report.failed(job, explain_failure(error))
 
