@@ -78,10 +78,9 @@ class Command:
 
     def prepare(self, folder: Path) -> None:
         """Makes the folder that it works in."""
+        folder.mkdir(exist_ok=True)
         if self.given:
-            shutil.copytree(folder.parent / "inputs" / self.given, folder)
-        else:
-            folder.mkdir()
+            shutil.copytree(folder.parent / "inputs" / self.given, folder, dirs_exist_ok=True)
 
     def start(self, folder: Path, more: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen:
         """Starts it in its folder; `more` belongs to the environment, the rest goes to `Popen`."""
@@ -185,7 +184,10 @@ def _without_times(path: Path) -> bytes:
         {key: value for key, value in line.items() if key not in ("patches_per_second", "waiting")}
         for line in lines
     ]
-    return "\n".join(sorted(map(json.dumps, kept))).encode()  # a journal's come in as they are measured
+    texts = list(map(json.dumps, kept))
+    if path.name == "journal.jsonl":  # in the order in which pairs are measured, bad ones in each run
+        texts = sorted(set(texts))
+    return "\n".join(texts).encode()
 
 
 def is_whole(path: Path) -> bool:

@@ -66,7 +66,7 @@ def kill_often(command: commands.Command, count: int, *, folder: Path, seed: int
     expected = commands.left(work)
     shutil.rmtree(work)
     command.prepare(work)
-    given = {name: (work / name).read_bytes() for name in _visible(work)}
+    given = {name: (work / name).read_bytes() for name in visible(work)}
     while tally.kills < count:
         process = _start(command, work)
         try:
@@ -76,7 +76,7 @@ def kill_often(command: commands.Command, count: int, *, folder: Path, seed: int
             process.communicate()
             tally.kills += 1
         where = f"kill {tally.kills}"
-        for name in _visible(work):
+        for name in visible(work):
             known = (expected.get(name), given.get(name))
             if (work / name).read_bytes() not in known and not commands.is_whole(work / name):
                 tally.half_written.append(f"{where}: {name}")
@@ -112,7 +112,7 @@ def _run_to_end(command: commands.Command, work: Path, *, is_new: bool = True) -
     return process.returncode, told
 
 
-def _visible(work: Path) -> list[str]:
+def visible(work: Path) -> list[str]:
     """Returns the files that are not named as temporary ones."""
 
     def is_aside(part: str) -> bool:
