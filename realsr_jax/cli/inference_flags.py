@@ -191,6 +191,6 @@ def _from_config(values: flags.FlagValues) -> InferenceConfig:
                 f"in place of {', '.join(run.weights for run in config.runs)}"
             )
         pairs = zip(config.runs, directories, strict=True)
-        runs = tuple(dataclasses.replace(run, weights=weights) for run, weights in pairs)
+        runs = tuple(dataclasses.replace(run, weights=weights, checkpoint="") for run, weights in pairs)
         config = dataclasses.replace(config, runs=runs)
     return config

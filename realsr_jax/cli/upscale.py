@@ -89,7 +89,7 @@ def _read_size(values: flags.FlagValues) -> OutputSize:
     try:
         return OutputSize(scale=values.scale, box=box, width=values.width, megapixels=values.megapixels)
     except ValueError as error:
-        raise UsageError(str(error).replace("OutputSize: ", "--").replace("--box", "--size")) from error
+        raise UsageError(str(error).replace("OutputSize: ", "--").replace("box", "size")) from error
 
 
 def _main(values: flags.FlagValues) -> int:
