@@ -27,6 +27,7 @@ import pytest
 
 from realsr_jax import images
 from realsr_jax.data import batches
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import HrFolder, PairFolder
 from realsr_jax.evaluate.protocols import headline, score
 from realsr_jax.losses import MSE, Weighted
@@ -711,6 +712,15 @@ def test_a_checkpoint_of_an_earlier_release_is_resumed_from(six_steps, folder, t
     lines = []
     train(_config(folder, valid=None, epochs=3), workdir, say=lines.append)
     assert lines[0].endswith("continued after step 6")
+
+
+def test_nothing_writes_beside_what_a_data_error_removes(folder, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(ocp, "CheckpointManager", lambda *args, **_: started.append(args))
+    with pytest.raises(DataError):
+        train(_config(folder, train=(HrFolder(str(tmp_path / "gone")),)), tmp_path / "run", say=print)
+    assert not started
+    assert not (tmp_path / "run").exists()
 
 
 def test_16_bits_train_and_validate_like_the_same_levels_of_8(folder, tmp_path):
