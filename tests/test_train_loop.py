@@ -584,7 +584,7 @@ def test_curves_name_the_score(tmp_path, monkeypatch, protocol):
     names = []
     monkeypatch.setattr(run_log, "draw_curves", lambda *_, score_name: names.append(score_name))
     config = TrainConfig(MODEL, protocol=protocol)
-    kept = run_log.RunLog(tmp_path, step=0, epoch=0, score_name=headline_name(config.protocol))
+    kept = run_log.RunLog(tmp_path, step=0, epoch=0, score_name=headline_name(config.protocol), say=print)
     kept.plot()
     kept.close()
     assert names == [{"aim": "AIM score", "benchmark": "PSNR-Y (dB)"}[protocol]]
@@ -883,6 +883,50 @@ def test_a_run_from_before_a_field_was_added_continues(photos, tmp_path):
     description["model"]["n_feats"] = 4
     file.write_text(json.dumps(description))
     assert run(epochs=2)[0].is_complete
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "expected a description of TrainConfig, as --show prints it"),
+        ("{}", "expected a description of TrainConfig"),
+        ("7", "expected a description of TrainConfig"),
+        ("[" * 100_000, "maximum recursion depth exceeded"),
+        ('{"class": "TrainConfig", "epochs": "many"}', "epochs is 'many', expected a whole number"),
+        ('{"class": "TrainConfig", "epochs": null}', "epochs is None, expected a whole number"),
+    ],
+)
+def test_a_description_that_is_none(six_steps, folder, tmp_path, content, words):
+    workdir = tmp_path / "run"
+    shutil.copytree(six_steps, workdir)
+    (workdir / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"/config\.json: damaged \(.*\); delete it to") as caught:
+        train(_config(folder, valid=None), workdir, say=print)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_lines_of_the_log_are_left_out_and_told(six_steps, folder, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(six_steps, workdir)
+    entries = _log(workdir)
+    lines = (workdir / "log.jsonl").read_text().splitlines()
+    bad = [
+        "5",
+        "[]",
+        '{"step": 1}',
+        '{"step": "1", "epoch": 1}',
+        '{"step": 1, "epoch": 1, "loss": "1"}',
+        "\0",
+    ]
+    (workdir / "log.jsonl").write_text("\n".join([*lines[:2], *bad, *lines[2:], '{"step": 7, "ep']))
+    told = []
+    train(_config(folder, valid=None), workdir, say=told.append)
+    assert [line for line in told if "log.jsonl" in line] == [
+        f"{workdir / 'log.jsonl'}: 6 damaged lines are left out, the first of which is line 3; "
+        "expected an object with whole numbers step and epoch, and other numbers"
+    ]
+    assert _log(workdir) == entries
 
 
 def test_a_cosine_that_continues_says_what_the_learning_rate_does(photos):

@@ -1,6 +1,7 @@
 """Checkpoints of a training run: Orbax keeps the two latest and the best, written in the background."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from realsr_jax.system.errors import in_one_line, is_out_of_memory
-from realsr_jax.system.files import write_atomically
+from realsr_jax.system.files import read_file, write_atomically
 from realsr_jax.train.step import TrainState
 from realsr_jax.weights import sha256_of
 
@@ -185,8 +186,8 @@ def _read(folder: Path, pattern: TrainState) -> tuple[TrainState, RunState]:
     part = folder
     try:
         _check_sums(folder)
-        part = folder / "progress"
-        run_state = RunState(**ocp.JsonCheckpointHandler().restore(part))
+        part = folder / "progress" / "metadata"  # as Orbax names it
+        run_state = RunState(**json.loads(read_file(part)))
         part = folder / "state"
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(part, pattern), run_state

@@ -212,7 +212,7 @@ class _Run:
         for name in ("best", "latest", f"epochs/{ended + 1}"):
             remove_half_written(self.workdir / name)
         score_name = headline_name(self.config.protocol)
-        return RunLog(self.workdir, step=self.start, epoch=ended, score_name=score_name)
+        return RunLog(self.workdir, step=self.start, epoch=ended, score_name=score_name, say=self.say)
 
     def _steps(self, batches: Batches, signals: Sequence[int], profiler: "_Profiler") -> RunResult:
         config, step_fn = self.config, self._step_function()
