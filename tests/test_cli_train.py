@@ -108,6 +108,23 @@ def _shown(capsys, *args):
         (["--config=clean"], 2, "--config=clean: did you mean clean_x2? no such file, nor "),
         ([RUN, "--config.bach_size=3"], 2, "--config.bach_size=3: did you mean --config.batch_size? "),
         ([RUN, "--batch_size=3"], 2, "--batch_size=3: is a field of the configuration, write --config.batch"),
+        (
+            [RUN, WORK, f"--config.seed={2**63}"],
+            2,
+            "--config=run.py: TrainConfig: seed is 9223372036854775808, ",
+        ),
+        ([RUN, WORK, "--config.epochs=1.5"], 2, "--config.epochs=1.5: expected a whole number"),
+        ([RUN, WORK, f"--config.epochs={2**30}"], 2, "expected fewer than 2**31 steps in all"),
+        (
+            [RUN, WORK, "--config.schedule.decay_at=(1,'a')"],
+            2,
+            "StepDecay: decay_at is (1, 'a'), expected a list, each a whole number",
+        ),
+        (
+            [RUN, WORK, "--config.train[0].hr=photos/*[z-a].png"],
+            1,
+            "photos/*[z-a].png: no image file matches this pattern; expected HR images",
+        ),
         ([RUN, WORK, "--process_id=0"], 2, "must be given together"),
         ([RUN, WORK, "--config.start_from=gone"], 1, "gone: no such"),
     ],
@@ -249,6 +266,34 @@ def test_a_configuration_file_that_fails(capsys, tmp_path):
     assert run(RUN, WORK) == 2
     error = capsys.readouterr().err
     assert "--config=run.py: line 10: TypeError: " in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("epochs=1", "epochs=1.5", "TrainConfig: epochs is 1.5, expected a whole number"),
+        ("epochs=1", "remat=1", "TrainConfig: remat is 1, expected True or False"),
+        ("epochs=1", "seed='1'", "TrainConfig: seed is '1', expected a whole number"),
+        (
+            "(photos,)",
+            "'photos'",
+            "TrainConfig: train is 'photos', expected a list, each of the class Source",
+        ),
+        ("(photos,)", "('photos',)", "TrainConfig: train is ('photos',), expected a list, each of the class"),
+        ("(photos,)", "[HrFolder(3)]", "HrFolder: hr is 3, expected a text"),
+        ('HrFolder("photos"), p', "'photos', p", "valid is 'photos', expected of the class Source or None"),
+        ("epochs=1", "losses='L1'", "losses is 'L1', expected a list, each of the class Weighted"),
+        ("n_feats=4", "n_feats='4'", "EDSRConfig: n_feats is '4', expected a whole number"),
+        ("epochs=1", "schedule=1e-4", "schedule is 0.0001, expected of the class Schedule"),
+    ],
+)
+def test_a_configuration_file_with_values_of_the_wrong_kind(capsys, tmp_path, old, new, words):
+    (tmp_path / "run.py").write_text(CONFIG.replace(old, new, 1))
+    assert run(RUN, WORK) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("realsr-train: --config=run.py: ")
+    assert words in error
     assert error.count("\n") == 1
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from realsr_jax import images
 from realsr_jax.data.errors import DataError
-from realsr_jax.data.matching import KeyedFile, match_files, name_of
+from realsr_jax.data.matching import KeyedFile, find_keyed, match_files, name_of
 from realsr_jax.data.sources import Aim, Div2k, HrFolder, PairFolder
 from realsr_jax.ops.matlab_resize import imresize
 
@@ -287,6 +287,16 @@ def test_what_a_class_of_characters_stands_for_tells_files_apart(tmp_path):
     pairs, problems = source.list_pairs(2)
     assert len(pairs) == 2
     assert not problems
+
+
+def test_classes_of_characters_are_those_of_a_shell(tmp_path):
+    for letter in "ab&[":
+        _write(tmp_path / f"1{letter}.png", HR)
+    found = {
+        pattern: find_keyed(f"{tmp_path}/*{pattern}.png", "") for pattern in ("[[a&&]", "[!a-b]", "[z-a&]")
+    }
+    keys = {pattern: "".join(sorted(file.key[-1] for file in files)) for pattern, files in found.items()}
+    assert keys == {"[[a&&]": "&[a", "[!a-b]": "&[", "[z-a&]": "&"}
 
 
 def test_the_very_same_name_goes_first():

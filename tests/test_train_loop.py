@@ -3,6 +3,7 @@
 REALSR_KILLS=10 makes the test of sudden deaths longer.
 """
 
+import itertools
 import json
 import os
 import random
@@ -20,11 +21,13 @@ from fractions import Fraction
 import golden
 import jax
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 
 from realsr_jax import images
 from realsr_jax.data import batches
+from realsr_jax.data.errors import DataError
 from realsr_jax.data.sources import HrFolder, PairFolder
 from realsr_jax.evaluate.protocols import headline, score
 from realsr_jax.losses import MSE, Weighted
@@ -33,12 +36,13 @@ from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.ops.matlab_resize import imresize
 from realsr_jax.system.processes import count_cores
 from realsr_jax.train import devices, loop, progress_lines, run_log, train_config
-from realsr_jax.train.checkpoints import RunState
+from realsr_jax.train.checkpoints import Checkpoints, RunState, as_numpy
 from realsr_jax.train.initial_params import initial_params
 from realsr_jax.train.loop import BadBatchError, train
 from realsr_jax.train.optimizers import Adam, Cosine, StepDecay
 from realsr_jax.train.progress_lines import headline_name
 from realsr_jax.train.run_config import without_folders
+from realsr_jax.train.step import make_state, replicate
 from realsr_jax.train.train_config import TrainConfig, ValidationSet
 from realsr_jax.weights import load_weights, save_weights
 
@@ -139,8 +143,8 @@ class _Command:
         return "".join(self.lines)
 
 
-def _left(workdir):
-    """What a run has left: weights, the last checkpoint's state and progress."""
+def _latest(workdir):
+    """Step and arrays of a run's last checkpoint."""
     step = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
     checkpoint = workdir / "checkpoints" / str(step)
     with ocp.StandardCheckpointer() as checkpointer:
@@ -148,8 +152,15 @@ def _left(workdir):
         state = checkpointer.restore(
             checkpoint / "state", jax.tree.map(lambda x: np.empty(x.shape, x.dtype), handler)
         )
-    trees = load_weights(workdir / "latest")[1], load_weights(workdir / "best")[1], state
-    return step, jax.tree.leaves(trees), json.loads((checkpoint / "progress" / "metadata").read_text())
+    return step, jax.tree.leaves(state)
+
+
+def _left(workdir):
+    """What a run has left: weights, the last checkpoint's state and progress."""
+    step, state = _latest(workdir)
+    progress = workdir / "checkpoints" / str(step) / "progress" / "metadata"
+    trees = load_weights(workdir / "latest")[1], load_weights(workdir / "best")[1]
+    return step, [*jax.tree.leaves(trees), *state], json.loads(progress.read_text())
 
 
 def _assert_same(left, other, *, tolerance=0.0):
@@ -573,7 +584,7 @@ def test_curves_name_the_score(tmp_path, monkeypatch, protocol):
     names = []
     monkeypatch.setattr(run_log, "draw_curves", lambda *_, score_name: names.append(score_name))
     config = TrainConfig(MODEL, protocol=protocol)
-    kept = run_log.RunLog(tmp_path, step=0, epoch=0, score_name=headline_name(config.protocol))
+    kept = run_log.RunLog(tmp_path, step=0, epoch=0, score_name=headline_name(config.protocol), say=print)
     kept.plot()
     kept.close()
     assert names == [{"aim": "AIM score", "benchmark": "PSNR-Y (dB)"}[protocol]]
@@ -604,14 +615,112 @@ def test_best_checkpoint_is_kept(folder, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "best" / "model.json").read_text())["provenance"]["epoch"] == "2"
 
 
-def test_damaged_checkpoint_is_reported(folder, tmp_path):
+@pytest.fixture(scope="module")
+def six_steps(folder):
+    """A run with checkpoints after steps 3, 4 and 6."""
+    options = {
+        "jax_compilation_cache_dir": str(folder / "xla"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    for name, value in options.items():
+        jax.config.update(name, value)
+    train(_config(folder, valid=None), folder / "six", say=lambda _: None)
+    return folder / "six"
+
+
+def _flip(file, place=0.5):
+    content = bytearray(file.read_bytes())
+    content[int(len(content) * place)] ^= 1
+    file.write_bytes(content)
+
+
+def _flip_arrays(checkpoint):
+    for file in checkpoint.glob("state/**/d/*"):
+        _flip(file)
+
+
+DAMAGE = {
+    "state": _flip_arrays,
+    "state, missing": lambda folder: shutil.rmtree(folder / "state"),
+    "progress": lambda folder: (folder / "progress" / "metadata").write_bytes(b"[1"),
+    "progress, another number": lambda folder: (folder / "progress" / "metadata").write_text(
+        (folder / "progress" / "metadata").read_text().replace('"ended_epochs": 2', '"ended_epochs": 1')
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_the_checkpoint_before_a_damaged_one_is_resumed_from(six_steps, folder, tmp_path, capfd, damage):
     workdir = tmp_path / "run"
-    train(_config(folder, epochs=1), workdir, say=lambda _: None)
-    for file in (workdir / "checkpoints" / "3" / "state").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"checkpoints/3: cannot be read, delete it to resume from before"):
-        train(_config(folder), workdir, say=lambda _: None)
+    shutil.copytree(six_steps, workdir)
+    damage(workdir / "checkpoints" / "6")
+    lines = []
+    train(_config(folder, valid=None), workdir, say=lines.append)
+    places = workdir / "checkpoints"
+    assert re.fullmatch(rf"{places}/6: damaged \(.*\); the run goes on from {places}/4", lines[0])
+    assert lines[1].endswith("continued after step 4")
+    assert capfd.readouterr().err == ""
+    (left, left_state), (whole, whole_state) = (_latest(each) for each in (workdir, six_steps))
+    assert left == whole == 6
+    for a, b in zip(left_state, whole_state, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_no_flipped_byte_changes_what_is_restored(tmp_path):
+    rng = np.random.default_rng(0)
+    tx = optax.scale_by_adam()
+    state = make_state({"a": rng.normal(size=(3, 5)).astype(np.float32), "b": np.ones(2, np.float32)}, tx)
+    states = [replicate(state.replace(step=np.int32(step)), jax.devices()[:1]) for step in (1, 2)]
+    saved = Checkpoints(tmp_path / "saved")
+    for each in states:
+        saved.save(each, RunState(best_score=0.1 * int(each.step), bicubic_scores={"valid": 1 / 3}))
+    saved.close()
+    files = [path for path in (tmp_path / "saved" / "2").rglob("*") if path.is_file()]
+    passed_over = 0
+    for file, place in itertools.product(files, (0.1, 0.5, 0.9)):
+        content = file.read_bytes()
+        _flip(file, place)
+        told = []
+        restored, run_state = Checkpoints(tmp_path / "saved").restore(state, told.append)
+        step = 1 if told else 2
+        assert int(restored.step) == step and len(told) < 2
+        assert run_state.best_score == 0.1 * step
+        for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(as_numpy(states[step - 1])), strict=True):
+            np.testing.assert_array_equal(a, b)
+        passed_over += len(told)
+        file.write_bytes(content)
+    assert passed_over > len(files) * 2
+
+
+def test_a_run_without_a_whole_checkpoint_says_so(six_steps, folder, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(six_steps, workdir)
+    for checkpoint in (workdir / "checkpoints").iterdir():
+        _flip_arrays(checkpoint)
+    with pytest.raises(
+        ValueError, match=r"checkpoints/6.*: damaged .*, and no other is whole; delete .* anew$"
+    ):
+        train(_config(folder, valid=None), workdir, say=lambda _: None)
+
+
+def test_a_checkpoint_of_an_earlier_release_is_resumed_from(six_steps, folder, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(six_steps, workdir)
+    (workdir / "checkpoints" / "6" / "SHA256SUMS").unlink()
+    (workdir / "checkpoints" / "6" / "metrics").mkdir()
+    (workdir / "checkpoints" / "6" / "metrics" / "metrics").write_text("{")  # not read any more
+    lines = []
+    train(_config(folder, valid=None, epochs=3), workdir, say=lines.append)
+    assert lines[0].endswith("continued after step 6")
+
+
+def test_nothing_writes_beside_what_a_data_error_removes(folder, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(ocp, "CheckpointManager", lambda *args, **_: started.append(args))
+    with pytest.raises(DataError):
+        train(_config(folder, train=(HrFolder(str(tmp_path / "gone")),)), tmp_path / "run", say=print)
+    assert not started
+    assert not (tmp_path / "run").exists()
 
 
 def test_16_bits_train_and_validate_like_the_same_levels_of_8(folder, tmp_path):
@@ -774,6 +883,50 @@ def test_a_run_from_before_a_field_was_added_continues(photos, tmp_path):
     description["model"]["n_feats"] = 4
     file.write_text(json.dumps(description))
     assert run(epochs=2)[0].is_complete
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "expected a description of TrainConfig, as --show prints it"),
+        ("{}", "expected a description of TrainConfig"),
+        ("7", "expected a description of TrainConfig"),
+        ("[" * 100_000, "maximum recursion depth exceeded"),
+        ('{"class": "TrainConfig", "epochs": "many"}', "epochs is 'many', expected a whole number"),
+        ('{"class": "TrainConfig", "epochs": null}', "epochs is None, expected a whole number"),
+    ],
+)
+def test_a_description_that_is_none(six_steps, folder, tmp_path, content, words):
+    workdir = tmp_path / "run"
+    shutil.copytree(six_steps, workdir)
+    (workdir / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"/config\.json: damaged \(.*\); delete it to") as caught:
+        train(_config(folder, valid=None), workdir, say=print)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_lines_of_the_log_are_left_out_and_told(six_steps, folder, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(six_steps, workdir)
+    entries = _log(workdir)
+    lines = (workdir / "log.jsonl").read_text().splitlines()
+    bad = [
+        "5",
+        "[]",
+        '{"step": 1}',
+        '{"step": "1", "epoch": 1}',
+        '{"step": 1, "epoch": 1, "loss": "1"}',
+        "\0",
+    ]
+    (workdir / "log.jsonl").write_text("\n".join([*lines[:2], *bad, *lines[2:], '{"step": 7, "ep']))
+    told = []
+    train(_config(folder, valid=None), workdir, say=told.append)
+    assert [line for line in told if "log.jsonl" in line] == [
+        f"{workdir / 'log.jsonl'}: 6 damaged lines are left out, the first of which is line 3; "
+        "expected an object with whole numbers step and epoch, and other numbers"
+    ]
+    assert _log(workdir) == entries
 
 
 def test_a_cosine_that_continues_says_what_the_learning_rate_does(photos):

@@ -1,6 +1,7 @@
 """Configurations of training and inference runs: Python files with ``get_config()``."""
 
 import ast
+import dataclasses
 import os
 import re
 import runpy
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from realsr_jax import configs
-from realsr_jax.system.errors import UsageError, did_you_mean, in_one_line
+from realsr_jax.system.errors import UsageError, did_you_mean, in_one_line, require_types
 
 _FOLDER: Final = Path(str(configs.__file__)).parent
 
@@ -44,7 +45,7 @@ def load_config(name: str) -> Any:
         content = runpy.run_path(str(path))
         if "get_config" not in content:
             raise UsageError(f"--config={name}: has no function get_config()")
-        return content["get_config"]()
+        config = content["get_config"]()
     except UsageError:
         raise
     except Exception as error:  # a user's file can fail in any way
@@ -54,6 +55,12 @@ def load_config(name: str) -> Any:
         meant = explain_name(error)
         text += f"; {meant}" if meant else ""
         raise UsageError(f"--config={name}: {_place(error, path)}: {text}") from error
+    try:
+        if dataclasses.is_dataclass(config):
+            require_types(config)
+    except ValueError as error:
+        raise UsageError(f"--config={name}: {error}") from error
+    return config
 
 
 def _find(name: str) -> Path:

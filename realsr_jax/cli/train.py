@@ -177,14 +177,13 @@ def _main(values: flags.FlagValues, argv: Sequence[str]) -> int:
         return _list()
     if not values["config"].present:
         raise UsageError(_NO_CONFIG)
-    config = values.config
+    config, named = values.config, _config_named(argv)
     try:
         config.validate()
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UsageError(str(error)) from error
+    except ValueError as error:
+        raise UsageError(f"--config={named}: {error}") from error
     if values.show:
         return _show(config)
-    named = _config_named(argv)
     if folder := command.output_folder(values, "show_batch"):
         with _told_where_to_get_data(named):
             return _show_batch(config, folder)

@@ -52,8 +52,8 @@ def _find_pattern(pattern: str, what: str) -> list[KeyedFile]:
         raise DataError(f"{pattern}: a pattern can have one star only, such as photos/*_LR.png")
     # A class such as [0-8] stands for one character, which is part of the key.
     literals = re.split(r"(\[[^]]+\])", after)
-    rest = "".join(f"({part})" if part[:1] == "[" else re.escape(part) for part in literals)
-    parts = re.compile(f"{re.escape(before)}(.*){rest.replace('([!', '([^')}", re.DOTALL)
+    rest = "".join("(.)" if part[:1] == "[" else re.escape(part) for part in literals)  # for `glob` to judge
+    parts = re.compile(f"{re.escape(before)}(.*){rest}", re.DOTALL)
     images = []
     for name in sorted(glob.glob(f"{glob.escape(before)}*{after}")):
         path, matched = Path(name), parts.fullmatch(name)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from realsr_jax.system.errors import require
+from realsr_jax.system.errors import require, require_types
 
 
 class ModelConfig:
@@ -29,6 +29,7 @@ class ModelConfig:
 
     def validate(self) -> None:
         """Raises ValueError, with the reason, if no such network exists."""
+        require_types(self)
         require(self.scale in (2, 3, 4), self, "scale", "2, 3 or 4")
 
 

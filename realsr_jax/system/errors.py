@@ -1,8 +1,10 @@
 """Errors that users read: one line that says what is wrong and what to do."""
 
+import dataclasses
 import difflib
+import types
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final, Union, get_args, get_origin
 
 MEMORY_TEXT = "too large for this machine's memory"
 """What is said of a file that does not fit into the host's memory."""
@@ -34,6 +36,51 @@ def require(condition: bool, config: object, field: str, expected: str) -> None:
     if not condition:
         actual = getattr(config, field)
         raise ValueError(f"{type(config).__name__}: {field} is {actual!r}, expected {expected}")
+
+
+_IN_WORDS: Final[dict[Any, str]] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "a text",
+    type(None): "None",
+}
+
+
+def require_types(config: Any) -> None:
+    """Raises ValueError, as `require` does, for the first value in a dataclass that its field cannot hold.
+
+    Values that are dataclasses, or lists of them, are looked into. Whole numbers are numbers; a list may
+    stand for a tuple.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        require(_fits(value, field.type), config, field.name, _in_words(field.type))
+        for part in value if isinstance(value, (list, tuple)) else (value,):
+            if dataclasses.is_dataclass(part):
+                require_types(part)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    inside = get_args(kind)
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(_fits(value, each) for each in inside)
+    if get_origin(kind) is tuple:
+        kinds = inside[:1] * len(value) if inside[-1] is ... and isinstance(value, (list, tuple)) else inside
+        return isinstance(value, (list, tuple)) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _in_words(kind: Any) -> str:
+    inside = get_args(kind)
+    if get_origin(kind) is tuple:
+        length = "" if inside[-1] is ... else f" of {len(inside)}"
+        return f"a list{length}, each {_in_words(inside[0])}"
+    if inside:
+        return " or ".join(map(_in_words, inside))
+    return _IN_WORDS.get(kind) or f"of the class {getattr(kind, '__name__', kind)}"
 
 
 def reason_of(error: Exception, otherwise: str) -> str:

@@ -92,7 +92,7 @@ def train(
             return _Run(config, workdir, devices, say, command)(profile)
         except DataError:
             names = {path.name for path in workdir.iterdir()}
-            if not existed and names <= {".lock", CONFIG_FILE, "checkpoints"}:  # not one step was tried
+            if not existed and names <= {".lock", CONFIG_FILE}:  # not one step was tried
                 shutil.rmtree(workdir, ignore_errors=True)
             raise
 
@@ -131,7 +131,7 @@ class _Run:
             config.optimizer, clip_gradient=config.clip_gradient, clip_norm=config.clip_norm
         )
         state = make_state(params, self.optimizer, with_average=config.ema_decay > 0)
-        restored = self.checkpoints.restore(state)
+        restored = self.checkpoints.restore(state, say)
         state, self.run_state = restored or (state, RunState())
         self.state = replicate(state, devices)
         self.start = int(self.state.step)
@@ -212,7 +212,7 @@ class _Run:
         for folder in (self.workdir, self.workdir / "epochs"):
             remove_leftovers(folder)
         score_name = headline_name(self.config.protocol)
-        return RunLog(self.workdir, step=self.start, epoch=ended, score_name=score_name)
+        return RunLog(self.workdir, step=self.start, epoch=ended, score_name=score_name, say=self.say)
 
     def _steps(self, batches: Batches, signals: Sequence[int], profiler: "_Profiler") -> RunResult:
         config, step_fn = self.config, self._step_function()
@@ -243,13 +243,13 @@ class _Run:
                 self.lines.meanwhile(done)
             if stops:
                 self._look_at(pending)
-                self.checkpoints.save(self.state, self.run_state)
+                self._save()
                 self.say(f"stopped after step {done}, saved; the same command continues")
                 return RunResult(done, False, self.run_state.best_score)
             if is_epoch_end:
                 self._end_epoch(done)
             elif saves:
-                self.checkpoints.save(self.state, self.run_state)
+                self._save()
         return self._completed(ended_before >= config.epochs)
 
     def _step_function(self) -> Callable[[TrainState, Any], Any]:
@@ -328,9 +328,13 @@ class _Run:
         if self.config.save_every_epoch:
             self._export(f"epochs/{epoch}", params, epoch, score)
         self.run_state.ended_epochs = epoch
-        self.checkpoints.save(self.state, self.run_state, score=score)
+        self._save()
         self.lines.plot()
         self.meter.skip_pause()
+
+    def _save(self) -> None:
+        best = self.run_state.best_epoch * self.config.steps_per_epoch
+        self.checkpoints.save(self.state, self.run_state, best=best)
 
     def _export(self, name: str, params: Any, epoch: int, score: float | None) -> None:
         if jax.process_index() > 0:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from realsr_jax.system.files import write_atomically
+from realsr_jax.system.files import read_file, write_atomically
 from realsr_jax.train.train_config import TrainConfig
 
 CONFIG_FILE: Final = "config.json"
@@ -51,12 +51,14 @@ def read_run_config(config: TrainConfig, workdir: Path) -> dict[str, Any]:
     """
     path, wanted = workdir / CONFIG_FILE, describe(config)
     try:
-        found = _completed(json.loads(path.read_text()), config)
-        if not isinstance(found, dict):
-            raise ValueError("no configuration")
+        found = _completed(json.loads(read_file(path)), config)
+        if not isinstance(found, dict) or found.get("class") != wanted["class"]:
+            raise ValueError(f"expected a description of {wanted['class']}, as --show prints it")
+        if type(found["epochs"]) is not int or not 1 <= found["epochs"] < 2**31:
+            raise ValueError(f"epochs is {found['epochs']!r:.60}, expected a whole number from 1")
     except FileNotFoundError:
         return wanted
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged ({error}); delete it to continue the run") from error
     bound = wanted.keys() - _MAY_CHANGE - (set() if config.steps_per_epoch else {"steps_per_epoch"})
     changed = sorted(name for name in bound if found.get(name) != wanted[name])

@@ -3,13 +3,13 @@
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from realsr_jax.system.files import write_atomically
+from realsr_jax.system.files import read_file, write_atomically
 
 
 class RunLog:
@@ -22,7 +22,7 @@ class RunLog:
     further sets by their names.
     """
 
-    def __init__(self, workdir: Path, *, step: int, epoch: int, score_name: str):
+    def __init__(self, workdir: Path, *, step: int, epoch: int, score_name: str, say: Callable[[str], None]):
         """Continues the records in a directory.
 
         Args:
@@ -30,6 +30,7 @@ class RunLog:
             step: the last that counts; what lies beyond is dropped.
             epoch: the last whose evaluation counts.
             score_name: the name of the score for people.
+            say: told of lines that are damaged and so left out.
         """
         from tensorboardX import SummaryWriter
 
@@ -38,7 +39,7 @@ class RunLog:
         self._score_name = score_name
         entries = [
             entry
-            for entry in read_log(workdir)
+            for entry in read_log(workdir, say)
             if 0 < step >= entry["step"] and ("valid/score" not in entry or entry["epoch"] <= epoch)
         ]
         write_atomically(self._path, "".join(json.dumps(entry) + "\n" for entry in entries))
@@ -67,19 +68,37 @@ class RunLog:
         self._board.close()
 
 
-def read_log(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the entries of a run's log; a last line cut off by a kill is left out."""
-    entries = []
+def read_log(workdir: Path, say: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
+    """Returns the entries of a run's log.
+
+    Args:
+        workdir: the run's directory.
+        say: told of lines that are damaged and so left out; not of a last one that was cut off by a kill.
+    """
+    path = workdir / "log.jsonl"
     try:
-        text = (workdir / "log.jsonl").read_text()
+        lines = read_file(path).decode(errors="replace").split("\n")
     except FileNotFoundError:
         return []
-    for line in text.splitlines():
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            break
-    return entries
+    entries = [_read_entry(line) for line in lines]
+    damaged = [number for number, entry in enumerate(entries[:-1], 1) if entry is None]
+    if damaged:
+        say(
+            f"{path}: {len(damaged)} damaged lines are left out, the first of which is line {damaged[0]}; "
+            "expected an object with whole numbers step and epoch, and other numbers"
+        )
+    return list(filter(None, entries))
+
+
+def _read_entry(line: str) -> dict[str, Any] | None:
+    """Returns the entry on a line of the log, None if there is none."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or not all(type(value) in (int, float) for value in entry.values()):
+        return None
+    return entry if type(entry.get("step")) is type(entry.get("epoch")) is int else None
 
 
 def draw_curves(entries: list[dict[str, Any]], path: Path, *, score_name: str) -> None:

@@ -15,7 +15,7 @@ from realsr_jax.losses import L1, Weighted
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.network import ModelConfig
 from realsr_jax.models.precision import check_dtype
-from realsr_jax.system.errors import require
+from realsr_jax.system.errors import require, require_types
 from realsr_jax.train.optimizers import Adam, Optimizer, Schedule, StepDecay
 
 FIRST_SET: Final = "valid"
@@ -113,14 +113,17 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raises ValueError, with the reason, if the run cannot be made."""
+        require_types(self)
         self.model.validate()
         scale = self.model.scale
         require(len(self.train) > 0, self, "train", "at least one source of data")
         require(len(self.losses) > 0, self, "losses", "at least one term")
         for name in ("batch_size", "epochs", "accumulate", "checkpoint_every", "log_every"):
             require(getattr(self, name) >= 1, self, name, "at least 1")
-        for name in ("steps_per_epoch", "clip_gradient", "clip_norm", "max_bad_batches", "workers", "seed"):
+        for name in ("steps_per_epoch", "clip_gradient", "clip_norm", "max_bad_batches", "workers"):
             require(getattr(self, name) >= 0, self, name, "0 or more")
+        require(0 <= self.seed < 2**63, self, "seed", "0 to 2**63 - 1")
+        require(self.n_steps < 2**31, self, "epochs", "fewer than 2**31 steps in all")
         fits = self.patch_size >= 1 and self.patch_size % scale == 0
         require(fits, self, "patch_size", f"a multiple of the scale, {scale}")
         require(0 <= self.ema_decay < 1, self, "ema_decay", "0 to less than 1")
