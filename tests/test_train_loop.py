@@ -906,6 +906,28 @@ def test_a_description_that_is_none(six_steps, folder, tmp_path, content, words)
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_that_is_often_stopped_logs_what_an_unbroken_one_does(folder, tmp_path):
+    def stop(line):
+        if "compiled in" in line:
+            signal.raise_signal(signal.SIGTERM)
+
+    config = _config(folder, steps_per_epoch=7, log_every=5, checkpoint_every=3)
+    train(config, tmp_path / "whole", say=lambda _: None)
+    starts = 1
+    while not train(config, tmp_path / "run", say=stop).is_complete:
+        starts += 1
+    assert starts > 5
+    logs = [
+        [
+            {name: value for name, value in entry.items() if name not in ("patches_per_second", "waiting")}
+            for entry in _log(each)
+        ]
+        for each in (tmp_path / "run", tmp_path / "whole")
+    ]
+    assert logs[0] == logs[1]
+    assert [entry["step"] for entry in logs[0]] == [5, 7, 7, 10, 14, 14]
+
+
 def test_damaged_lines_of_the_log_are_left_out_and_told(six_steps, folder, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(six_steps, workdir)

@@ -32,6 +32,8 @@ class RunState:
         bad_batches: batches skipped since their loss or gradient was not finite.
         bicubic_scores: of plain interpolation, by the names of the validation sets.
         start_score: of the weights with which training started, or None.
+        unlogged: sums of the metrics of the steps since the last that the log tells of, by name.
+        unlogged_steps: how many these are.
     """
 
     best_score: float | None = None
@@ -40,6 +42,8 @@ class RunState:
     bad_batches: int = 0
     bicubic_scores: dict[str, float] = dataclasses.field(default_factory=dict)
     start_score: float | None = None
+    unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
+    unlogged_steps: int = 0
 
 
 class _LatestAndBest(preservation_policy.PreservationPolicy):

@@ -145,7 +145,7 @@ class _Run:
         say(f"{config.n_steps:,} steps: {epochs} of {length:,} steps, {reason}")
         if earlier is not None:
             self._tell_of_new_schedule(earlier["epochs"])
-        self.meter = Meter()
+        self.meter = Meter(self.run_state)
 
     def _tell_of_new_schedule(self, earlier_epochs: int) -> None:
         """Says what a learning rate does at the start of a run that continues to another end."""
@@ -231,16 +231,20 @@ class _Run:
             pending.append((done, metrics))
             is_epoch_end = done % config.steps_per_epoch == 0
             saves = done % config.checkpoint_every == 0
-            logs = is_first or is_epoch_end or done % config.log_every == 0
+            logs = is_epoch_end or done % config.log_every == 0
             # A step's metrics are looked at when the next one has been handed to the device, which so is
             # never idle.
-            stops = self._look_at(pending, leave=0 if saves or logs else 1)
+            stops = self._look_at(pending, leave=0 if saves or logs or is_first else 1)
+            means = self.meter.means(config.batch_size)
             if is_first:
-                self.lines.first_step(self.meter.take(config.batch_size))
+                self.lines.first_step(means)
             elif logs:
-                self.lines.training(done, self.meter.take(config.batch_size))
+                self.lines.training(done, means)
             else:
                 self.lines.meanwhile(done)
+            if logs:
+                self.lines.record(done, means)
+                self.meter.restart()
             if stops:
                 self._look_at(pending)
                 self._save()

@@ -29,11 +29,10 @@ def headline_name(protocol: str) -> str:
 class Meter:
     """Averages the metrics of steps, and measures how long they took."""
 
-    def __init__(self):
-        self._sums: dict[str, float] = {}
-        self._steps = 0
-        self._waited = 0.0
-        self._since = time.monotonic()
+    def __init__(self, run_state: RunState):
+        """Goes on with the sums of a run, which are kept there."""
+        self._kept = run_state
+        self.skip_pause()
 
     def wait_for(self, batches: Iterator[Any]) -> Any:
         """Returns the next batch, and counts the time until it is there."""
@@ -44,25 +43,31 @@ class Meter:
 
     def add(self, values: dict[str, float]) -> None:
         """Adds a step's metrics."""
+        sums = self._kept.unlogged
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._steps += 1
+            sums[name] = sums.get(name, 0.0) + value
+        self._kept.unlogged_steps += 1
+        self._timed += 1
 
-    def take(self, batch_size: int) -> dict[str, float]:
-        """Returns the means since the last call, patches per second and the share of time spent waiting."""
+    def means(self, batch_size: int) -> dict[str, float]:
+        """Returns the means since `restart`, patches per second and the share of time spent waiting."""
         seconds = max(time.monotonic() - self._since, 1e-9)
-        means = {name: total / self._steps for name, total in self._sums.items()}
+        means = {name: total / self._kept.unlogged_steps for name, total in self._kept.unlogged.items()}
         speed = {
-            "patches_per_second": self._steps * batch_size / seconds,
+            "patches_per_second": self._timed * batch_size / seconds,
             "waiting": min(1.0, self._waited / seconds),
         }
-        self.__init__()
         return means | speed
 
+    def restart(self) -> None:
+        """Begins new means."""
+        self._kept.unlogged, self._kept.unlogged_steps = {}, 0
+        self.skip_pause()
+
     def skip_pause(self) -> None:
-        """Leaves out the time since the last `take`, in which no steps were made."""
+        """Leaves out the time until now, in which no steps were made."""
         self._since = time.monotonic()
-        self._waited = 0.0
+        self._waited, self._timed = 0.0, 0
 
 
 class TrainProgressLines:
@@ -102,21 +107,24 @@ class TrainProgressLines:
         compiling, self._since = self._compiled - self._since, time.monotonic()
         computing = self._since - self._compiled
         pace = f"compiled in {compiling:.1f} s, then computed in {computing:.1f} s"
-        self._training(self._first, values, pace)
+        self._tell_means(self._first, values, pace)
 
     def training(self, done: int, values: dict[str, float]) -> None:
-        """Reports the steps since the last report; `values` as `Meter.take` returns them."""
+        """Reports the steps that the log has not told of; `values` as `Meter.means` returns them."""
         speed = f"{values['patches_per_second']:.1f} patches/s  waiting {values['waiting']:.0%}"
-        self._training(done, values, f"{speed}  {self._left(done)}")
+        self._tell_means(done, values, f"{speed}  {self._left(done)}")
+
+    def record(self, done: int, values: dict[str, float]) -> None:
+        """Writes the same into the log."""
+        if self._log is not None:
+            self._log.write(step=done, epoch=self._epoch(done), values=values)
 
     def meanwhile(self, done: int) -> None:
         """Tells how far the run is, if the user has read nothing for a while."""
         if time.monotonic() - self._told > self._wait:
             self._tell(f"{self._place(done)}  {self._left(done)}")
 
-    def _training(self, done: int, values: dict[str, float], pace: str) -> None:
-        if self._log is not None:
-            self._log.write(step=done, epoch=self._epoch(done), values=values)
+    def _tell_means(self, done: int, values: dict[str, float], pace: str) -> None:
         parts = ", ".join(
             f"{name.removeprefix('loss/')} {value:.4g}"
             for name, value in values.items()
