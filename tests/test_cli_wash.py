@@ -224,6 +224,27 @@ def test_unreadable_files_are_read_again(capsys):
     assert listed() == ["0.png"]
 
 
+def test_washing_twice_gives_the_same_files():
+    save_pair("0", seed=0, lr="lr/{}_LR.png", hr="hr/{}.png")
+    for number in range(1, 5):
+        save_pair(str(number), seed=number, fault="shift" if number % 2 else "", strength=1.0)
+    large = np.asarray(Image.open("hr/0.png"))
+    for _ in range(2):  # the first pair takes the longest
+        large = np.concatenate([large, large[::-1]])
+        large = np.concatenate([large, large[:, ::-1]], axis=1)
+    save("hr/0.png", large)
+    save("lr/0_LR.png", large[::2, ::2])
+    left = []
+    for output in ("once", "twice"):
+        assert run("--lr=lr", "--hr=hr", f"--output={output}", f"--align={output}/aligned") == 0
+        files = [path for path in sorted(Path(output).rglob("*")) if path.is_file()]
+        left.append({str(path.relative_to(output)): path.read_bytes() for path in files})
+    assert left[0].keys() == left[1].keys()
+    assert [name for name in left[0] if left[0][name] != left[1][name]] == []
+    names = [json.loads(line)["record"]["name"] for line in left[0]["journal.jsonl"].splitlines()]
+    assert names == sorted(names)
+
+
 def test_keep():
     for number in range(4):
         save_pair(number, number, *(("shift", 1 + number) if number % 2 else ()))

@@ -197,7 +197,7 @@ def _align(judged: Sequence[_Judged], limits: Limits, scale: int, folder: Path, 
             path.unlink(missing_ok=True)
         if verdict.is_correctable:
             jobs.append((record, scale, verdict.faults, limits, folder))
-    left_out = sorted(filter(None, _in_workers("aligning", align_files, jobs, workers)))
+    left_out = list(filter(None, _in_workers("aligning", align_files, jobs, workers)))
     for problem in left_out:
         complain(_NAME, problem)
     say("", f"aligned {len(jobs) - len(left_out)} of {len(jobs)} pairs that only need that: {folder}")

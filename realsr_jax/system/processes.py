@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -115,7 +115,7 @@ def in_processes(
         processes: how many.
 
     Yields:
-        The results, in the order in which they come in.
+        The results in order.
 
     Raises:
         RuntimeError: if a process dies or has too little memory.
@@ -127,7 +127,7 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(max(1, min(processes, len(arguments))), context, start_worker)
     try:
-        for future in as_completed([pool.submit(task, *values) for values in arguments]):
+        for future in [pool.submit(task, *values) for values in arguments]:
             yield future.result()
     except (BrokenProcessPool, MemoryError) as error:
         raise RuntimeError(
