@@ -58,6 +58,22 @@ def test_upscaling_imports_only_what_it_needs_and_compiles_nothing_twice(photo, 
     assert {file.name for file in folder.iterdir()} == programs
 
 
+def test_damaged_programs_are_compiled_and_kept_anew(photo, tmp_path):
+    upscale_in_its_own_process(photo, XDG_CACHE_HOME=str(tmp_path))
+    files = sorted((tmp_path / "realsr_jax" / "xla").iterdir())
+    damaged = {}
+    for number, file in enumerate(files):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged[file] = bytes(content[: len(content) // (1 + number % 2)])
+        file.write_bytes(damaged[file])
+    upscale_in_its_own_process(photo, XDG_CACHE_HOME=str(tmp_path))
+    assert [file for file in files if file.read_bytes() == damaged[file]] == []
+    replaced = {file: file.stat().st_mtime_ns for file in files}
+    upscale_in_its_own_process(photo, XDG_CACHE_HOME=str(tmp_path))
+    assert {file: file.stat().st_mtime_ns for file in files} == replaced
+
+
 def test_a_flag_error_and_a_missing_photo_do_not_start_jax(tmp_path):
     code = (
         "import sys; from realsr_jax.cli import upscale\n"

@@ -2,19 +2,21 @@
 
 import contextlib
 import gc
+import hashlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from realsr_jax.system.errors import UsageError, first_line
-from realsr_jax.system.files import cache_folder
+from realsr_jax.system.files import cache_folder, read_file, write_atomically
 from realsr_jax.system.terminal import complain
 
 _LEAST_SECONDS: Final = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+_DIGEST_BYTES: Final = 32
 
 
 @contextlib.contextmanager
@@ -109,9 +111,51 @@ def enable_compilation_cache() -> None:
     except (OSError, RuntimeError):  # the latter if there is no home
         return
     if os.access(folder, os.W_OK):
+        _keep_programs_with_digests(folder)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         if _LEAST_SECONDS not in os.environ:
             jax.config.update(_LEAST_SECONDS.lower(), 0.0)
+
+
+class _Programs:
+    """Compiled programs in a folder, each in a file that begins with its sha256: one of JAX's caches.
+
+    JAX's own runs a damaged program where the damage does not show, and never replaces one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder  # the name by which JAX asks for it
+
+    def get(self, key: str) -> bytes | None:
+        """Returns a program, None if there is none or it is damaged."""
+        try:
+            content = read_file(self._file(key))
+        except OSError:
+            return None
+        digest, program = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        return program if digest == hashlib.sha256(program).digest() else None
+
+    def put(self, key: str, value: bytes) -> None:
+        """Writes a program in the place of one that may be there."""
+        write_atomically(self._file(key), hashlib.sha256(value).digest() + value)
+
+    def _file(self, key: str) -> Path:
+        return self._path / f"{key}.program"
+
+
+def _keep_programs_with_digests(folder: Path) -> None:
+    """Lets JAX keep the programs of a folder in `_Programs`, unless the user limits the size of its cache."""
+    import jax
+    from jax._src import compilation_cache  # no public name for what keeps the programs
+
+    others = getattr(compilation_cache, "get_file_cache", None)
+    if others is None or jax.config.values["jax_compilation_cache_max_size"] != -1:
+        return
+
+    def get_file_cache(path: str) -> Any:
+        return (_Programs(folder), path) if path == str(folder) else others(path)
+
+    compilation_cache.get_file_cache = get_file_cache
 
 
 @contextlib.contextmanager
