@@ -232,13 +232,14 @@ def test_reduce_lr(tmp_path):
         source.list_pairs(2)[0][0].load()
 
 
-def test_other_kinds_of_images_become_8_bit_rgb(tmp_path):
+def test_grey_becomes_rgb_and_16_bits_stay(tmp_path):
     deep = HR.astype(np.uint16) * 257 + 3
     _write(tmp_path / "a.png", deep)
     grey = images.Photo(HR[..., [0, 0]], images.Metadata(), "PNG")
     images.write_photo(grey, tmp_path / "b.png")
     (_, of_deep), (_, of_grey) = _loaded(HrFolder(str(tmp_path)))
-    np.testing.assert_array_equal(of_deep, HR)
+    np.testing.assert_array_equal(of_deep, deep)
+    assert of_deep.dtype == np.uint16
     assert of_grey.dtype == np.uint8 and of_grey.shape == HR.shape
 
 
