@@ -642,11 +642,12 @@ def test_results_of_an_earlier_run_are_not_upscaled_again(command_line, capsys):
 
 
 def test_results_by_other_scales_and_formats_are_no_photos(capsys):
-    for name in ("a.png", "a_x4.jpg", "b_x2.png", "cx2.png", "c.png"):
+    photos = ["a.png", "b_x2.png", "c.png", "c_x.png", "cx2.png"]
+    for name in (*photos, "a_x4.jpg", "a_x0.5.png", "a_90x60.png", "a_33w.png", "a_12MP.png", "a_0.5MP.png"):
         save(f"photos/{name}")
     assert run("photos", "--weights=bicubic") == 0
-    assert files_in("photos_x2") == ["a.png", "b_x2.png", "c.png", "cx2.png"]
-    assert capsys.readouterr().out.endswith("\nleft out: 1 result of an earlier run\n")
+    assert files_in("photos_x2") == photos
+    assert capsys.readouterr().out.endswith("\nleft out: 6 results of an earlier run\n")
     assert run("photos/a_x4.jpg", "--weights=bicubic") == 0  # named alone, it is what is wanted
     assert Path("photos/a_x4_x2.jpg").exists()
 

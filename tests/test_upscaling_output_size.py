@@ -7,7 +7,7 @@ from PIL import Image
 
 from realsr_jax.images import Metadata, Photo
 from realsr_jax.images.resizing import reduce_image
-from realsr_jax.upscaling.output_size import OutputSize, count_passes, parse_box
+from realsr_jax.upscaling.output_size import OutputSize, count_passes, parse_size
 from realsr_jax.upscaling.photo_upscaling import upscale_photo
 from realsr_jax.upscaling.upscaler import BicubicUpscaler
 
@@ -19,8 +19,8 @@ from realsr_jax.upscaling.upscaler import BicubicUpscaler
         (OutputSize(scale=4), (1600, 2400)),
         (OutputSize(scale=1.5), (600, 900)),
         (OutputSize(scale=0.5), (200, 300)),
-        (OutputSize(box=(3840, 2160)), (2160, 3240)),
-        (OutputSize(box=(1000, 5000)), (667, 1000)),
+        (OutputSize(size=(3840, 2160)), (2160, 3240)),
+        (OutputSize(size=(1000, 5000)), (667, 1000)),
         (OutputSize(width=1001), (667, 1001)),
         (OutputSize(megapixels=6), (2000, 3000)),
     ],
@@ -30,7 +30,7 @@ def test_sizes(size, expected):
 
 
 def test_a_box_turns_nothing_and_a_pixel_is_left():
-    assert OutputSize(box=(3840, 2160)).of(600, 400, 2) == (2160, 1440)
+    assert OutputSize(size=(3840, 2160)).of(600, 400, 2) == (2160, 1440)
     assert OutputSize(scale=0.01).of(10, 3000, 2) == (1, 30)
 
 
@@ -39,7 +39,7 @@ def test_a_box_turns_nothing_and_a_pixel_is_left():
     [
         *({"scale": scale} for scale in (0, -1, float("nan"), 1e9)),
         *({"megapixels": number} for number in (0, float("inf"))),
-        {"box": (0, 5)},
+        {"size": (0, 5)},
         {"width": 0},
         {"scale": 2, "width": 5},
     ],
@@ -49,17 +49,17 @@ def test_sizes_that_cannot_be(fields):
         OutputSize(**fields)
 
 
-def test_box_in_words():
-    assert parse_box("3840x2160") == parse_box(" 3840 X 2160 ") == (3840, 2160)
+def test_size_in_words():
+    assert parse_size("3840x2160") == parse_size(" 3840 X 2160 ") == (3840, 2160)
     for text in ("", "3840", "3840x", "x2160", "3840x2160x3", "a x b", "-1x5"):
         with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
-            parse_box(text)
+            parse_size(text)
 
 
 @pytest.mark.parametrize(
     ("target", "factor", "passes"),
     [
-        *(((200, 300), 2, 1), ((201, 300), 2, 2), ((150, 150), 2, 1), ((100, 150), 2, 0)),
+        *(((200, 300), 2, 1), ((201, 300), 2, 2), ((150, 150), 2, 1), ((100, 150), 2, 1), ((99, 150), 2, 0)),
         *(((400, 600), 2, 2), ((400, 600), 4, 1), ((900, 1350), 3, 2), ((1, 1), 2, 0)),
         ((300, 450), 1, 1),
     ],
@@ -118,7 +118,7 @@ def test_photos_of_any_size(channels, dtype, scale, shape):
     assert result.samples.shape == (*shape, channels)
     assert result.samples.dtype == dtype
     assert shares == sorted(shares)
-    assert shares[-1:] == ([1.0] if scale > 1 else [])
+    assert shares[-1:] == ([1.0] if scale >= 1 else [])
     range_ = np.iinfo(dtype).max
     small = np.stack(
         [
@@ -130,7 +130,7 @@ def test_photos_of_any_size(channels, dtype, scale, shape):
         axis=2,
     )
     difference = np.abs(result.samples.astype(np.float32) - np.clip(small, 0, range_)) / range_
-    assert difference.mean() < 0.01
+    assert difference.mean() < (0.02 if scale == 1 else 0.01)  # enlarged and reduced
 
 
 def test_two_passes_are_the_network_twice():

@@ -25,7 +25,7 @@ from realsr_jax.cli.shard_flags import define_shard_flags, read_shard
 from realsr_jax.system.errors import UsageError
 from realsr_jax.system.jax_startup import profiled, start_jax
 from realsr_jax.system.terminal import say
-from realsr_jax.upscaling.output_size import OutputSize, parse_box
+from realsr_jax.upscaling.output_size import OutputSize, parse_size
 
 if TYPE_CHECKING:
     from realsr_jax.evaluate.comparison import Comparison
@@ -83,13 +83,13 @@ def _define_flags(table: command.FlagTable) -> None:
 
 def _read_size(values: flags.FlagValues) -> OutputSize:
     try:
-        box = None if values.size is None else parse_box(values.size)
+        size = None if values.size is None else parse_size(values.size)
     except ValueError as error:
         raise UsageError(f"--size: {error}") from error
     try:
-        return OutputSize(scale=values.scale, box=box, width=values.width, megapixels=values.megapixels)
+        return OutputSize(scale=values.scale, size=size, width=values.width, megapixels=values.megapixels)
     except ValueError as error:
-        raise UsageError(str(error).replace("OutputSize: ", "--").replace("box", "size")) from error
+        raise UsageError(str(error).replace("OutputSize: ", "--")) from error
 
 
 def _main(values: flags.FlagValues) -> int:

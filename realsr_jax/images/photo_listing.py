@@ -14,7 +14,9 @@ from realsr_jax.images.errors import ImageError
 from realsr_jax.images.formats import HEIF_HINT, NAMES, SUFFIXES, has_heif
 from realsr_jax.system.errors import reason_of
 
-_SCALE_MARK: Final = re.compile(r"_x\d+(\.\d+)?$")
+_SIZE_MARK: Final = re.compile(r"_(x\d+(\.\d+)?|\d+x\d+|\d+w|\d+(\.\d+)?MP)$")
+"""What names of results say of their size, such as "_x2", "_x1.5", "_3840x2160", "_800w" and "_12MP"."""
+
 _MOST_KINDS: Final = 6
 
 
@@ -106,8 +108,8 @@ def list_photos(
 ) -> Listing:
     """Lists what files, folders and patterns name.
 
-    A photo ``cat_x2.png`` beside another of the inputs ``cat.jpg`` is a result of it, and so are the photos
-    of a folder ``cats_x2`` beside another ``cats``.
+    A photo ``cat_x2.png`` or ``cat_800w.png`` beside another of the inputs ``cat.jpg`` is a result of it, and
+    so are the photos of a folder ``cats_x2`` beside another ``cats``.
 
     Args:
         inputs: a file stands for itself, whatever its suffix; a folder for its image files (by suffix),
@@ -115,7 +117,7 @@ def list_photos(
             there is no file of this name, for what it matches.
         recursive: whether folders inside folders are searched too (hidden ones and links are not).
         without: a folder that is not searched where it is inside another, such as that of the results.
-        results: endings that mark results beside ``_x2`` and its like; None to leave out no results.
+        results: endings that mark results, beside those by size; None to leave out no results.
 
     Raises:
         ImageError: if an input does not exist or a folder cannot be read.
@@ -193,5 +195,5 @@ def _drop_results(listing: Listing, endings: Collection[str]) -> None:
 
 def _is_result(name: str, others: Container[str], endings: Collection[str]) -> bool:
     """Tells whether a name is one of others with an ending of results."""
-    bases = {_SCALE_MARK.sub("", name), *(name.removesuffix(ending) for ending in endings)} - {name}
+    bases = {_SIZE_MARK.sub("", name), *(name.removesuffix(ending) for ending in endings)} - {name}
     return any(base in others for base in bases)

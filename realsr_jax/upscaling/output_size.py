@@ -15,13 +15,13 @@ class OutputSize:
 
     Attributes:
         scale: factor of both sides, above 0.
-        box: width and height that the result just fits into, in pixels.
+        size: width and height that the result just fits into, in pixels.
         width: of the result in pixels.
         megapixels: of the result, in millions of pixels.
     """
 
     scale: float | None = None
-    box: tuple[int, int] | None = None
+    size: tuple[int, int] | None = None
     width: int | None = None
     megapixels: float | None = None
 
@@ -31,7 +31,7 @@ class OutputSize:
             raise ValueError(f"{' and '.join(given)} exclude each other: give one of them")
         fits = self.scale is None or 0 < self.scale <= _MOST_SCALE
         require(fits, self, "scale", f"a number above 0, at most {_MOST_SCALE}")
-        require(self.box is None or min(self.box) >= 1, self, "box", "at least 1x1")
+        require(self.size is None or min(self.size) >= 1, self, "size", "at least 1x1")
         require(self.width is None or self.width >= 1, self, "width", "at least 1")
         fits = self.megapixels is None or 0 < self.megapixels < math.inf
         require(fits, self, "megapixels", "a number above 0")
@@ -44,8 +44,8 @@ class OutputSize:
             width: of the photo.
             factor: the network's, for results whose size nobody asked for.
         """
-        if self.box is not None:
-            scale = min(self.box[0] / width, self.box[1] / height)
+        if self.size is not None:
+            scale = min(self.size[0] / width, self.size[1] / height)
         elif self.width is not None:
             scale = self.width / width
         elif self.megapixels is not None:
@@ -57,8 +57,8 @@ class OutputSize:
 
     def label(self, factor: int) -> str:
         """Returns what names of results say of their size, such as "x2", "x1.5", "3840x2160" or "12MP"."""
-        if self.box is not None:
-            return f"{self.box[0]}x{self.box[1]}"
+        if self.size is not None:
+            return f"{self.size[0]}x{self.size[1]}"
         if self.width is not None:
             return f"{self.width}w"
         if self.megapixels is not None:
@@ -66,7 +66,7 @@ class OutputSize:
         return f"x{factor if self.scale is None else self.scale:g}"
 
 
-def parse_box(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """Reads width and height, such as "3840x2160".
 
     Raises:
