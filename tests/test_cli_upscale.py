@@ -665,6 +665,15 @@ def test_what_is_left_out_is_said(capsys):
     assert capsys.readouterr().out.endswith("left out: 2 .mov, 1 .raw, 1 without suffix\n")
 
 
+def test_an_output_folder_that_is_named_too_is_told(capsys):
+    save("a.png")
+    save("photos/b.png")
+    for _ in range(2):
+        assert run("a.png", "photos", "-o", "photos", "--weights=bicubic") == 0
+        assert capsys.readouterr().out.endswith("\nleft out: photos, the folder of the results\n")
+    assert files_in("photos") == ["a.png", "b.png"]
+
+
 def test_many_kinds_of_files_are_told_in_one_line(capsys):
     save("photos/a.png")
     for i in range(9):

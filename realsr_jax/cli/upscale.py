@@ -8,6 +8,8 @@
   srun realsr-upscale photos/ -o out/ --distributed      (each process its part)
 
 Results that exist are kept, so that the same command goes on where it was stopped; --overwrite replaces them.
+Results of earlier runs are no photos where their originals are named too, nor is the output folder: both are
+left out, which is said.
 Exit status: 0 if every photo was upscaled, 1 if one that was named was not, 2 if the command line is wrong.
 """
 

@@ -45,6 +45,7 @@ class Listing:
         n_subfolders: how many folders in folders were not searched.
         n_results: how many photos are results of an earlier run on others.
         empty: folders in which there are no photos.
+        output: the folder of the results, if it is one of the inputs and was therefore not searched.
     """
 
     found: list[Found] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Listing:
     n_subfolders: int = 0
     n_results: int = 0
     empty: list[Path] = field(default_factory=list)
+    output: Path | None = None
 
     def left_out(self) -> str:
         """Says in one line what is left out, nothing if nothing is."""
@@ -68,6 +70,8 @@ class Listing:
             kinds.append(f"{counted(len(self.empty), 'folder')} without photos")
         if self.n_results:
             kinds.append(f"{counted(self.n_results, 'result')} of an earlier run")
+        if self.output:
+            kinds.append(f"{self.output}, the folder of the results")
         return ", ".join(kinds)
 
 
@@ -116,7 +120,8 @@ def list_photos(
             sorted by name, hidden ones left out; a pattern with ``*``, ``?``, ``[...]`` or ``**``, where
             there is no file of this name, for what it matches.
         recursive: whether folders inside folders are searched too (hidden ones and links are not).
-        without: a folder that is not searched where it is inside another, such as that of the results.
+        without: a folder that is not searched where it is inside another or named beside others, such as that
+            of the results, which a shell's ``*`` names in a second run.
         results: endings that mark results, beside those by size; None to leave out no results.
 
     Raises:
@@ -129,7 +134,7 @@ def list_photos(
         if not path.is_dir():
             listing.found.append(Found(path, Path(path.name)))
         elif len(paths) > 1 and path.resolve() == without:
-            listing.n_results += 1
+            listing.output = path
         else:
             n_before = len(listing.found)
             _search(path, listing, recursive=recursive, without=without)
