@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from realsr_jax import images
 from realsr_jax.images import Photo
@@ -17,10 +17,12 @@ from realsr_jax.system.jax_startup import ended_by_interrupt, start_jax
 from realsr_jax.system.memory import available_memory
 from realsr_jax.system.processes import count_threads
 from realsr_jax.system.terminal import complain
-from realsr_jax.upscaling.assembly import OnProgress
 from realsr_jax.upscaling.inference_config import InferenceConfig
 from realsr_jax.upscaling.job_report import JobReport
 from realsr_jax.upscaling.output_size import OutputSize
+
+if TYPE_CHECKING:
+    from realsr_jax.upscaling.assembly import OnProgress
 
 _NAME: Final = "realsr-upscale"
 
@@ -30,7 +32,7 @@ _COPIES: Final = 3
 _SHOWN_COPIES: Final = 2
 """What is beside the result on a page, but for each network's: interpolation, and a picture's 8 bits."""
 
-OnResult = Callable[[str, Photo, Photo, OnProgress], None]
+OnResult = Callable[[str, Photo, Photo, "OnProgress"], None]
 
 
 def run_jobs(
