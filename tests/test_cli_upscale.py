@@ -1301,6 +1301,13 @@ def test_a_folder_of_any_orientation_fits_a_box():
     assert shapes == [(18, 36), (30, 15), (30, 30)]
 
 
+def test_photos_that_are_reduced_only_are_counted(capsys):
+    for name, size in (("a", (10, 20)), ("b", (10, 30)), ("c", (10, 31))):
+        save(f"photos/{name}.png", golden.photo(*size))
+    assert run("photos", "--weights=bicubic", "--width=30") == 0
+    assert "\n3 of 3 photos, 1 reduced only, without a network, in " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

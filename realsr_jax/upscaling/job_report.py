@@ -29,6 +29,11 @@ class _Progress:
     after: tuple[int, int] = (0, 0)
 
     @property
+    def is_reduced(self) -> bool:
+        """Whether it becomes smaller, without a network."""
+        return any(have > want for have, want in zip(self.before, self.after, strict=True))
+
+    @property
     def sizes(self) -> str:
         """What it becomes, in words."""
         return f"{_size_text(self.before)} to {_size_text(self.after)}"
@@ -84,6 +89,9 @@ class JobReport:
             before, after = sum(math.prod(p.before) for p in done), sum(math.prod(p.after) for p in done)
             if before >= _SMALL:
                 parts.append(f"{_pixels_text(before)} to {_pixels_text(after)}")
+            n_reduced = sum(p.is_reduced for p in done)
+            if n_reduced:
+                parts.append(f"{n_reduced:,} reduced only, without a network")
             parts += [f"in {_duration(monotonic() - self._started)}", f"see {self._place()}"]
         if self._kept:
             is_one = len(self._kept) == 1
