@@ -948,6 +948,29 @@ def test_reading_and_writing_beside_the_network(monkeypatch):
     assert waited == [True, True]
 
 
+def test_photos_wait_for_memory_before_they_are_decoded(monkeypatch):
+    for name in "abcd":
+        save(f"photos/{name}.png")
+    held, most = set(), []
+    read, write = images.read_photo, images.write_photo
+
+    def read_photo(path):
+        held.add(path.name)
+        most.append(len(held))
+        return read(path)
+
+    def write_photo(photo, path, **kwargs):
+        write(photo, path, **kwargs)
+        held.remove(path.name)
+
+    monkeypatch.setattr(images, "read_photo", read_photo)
+    monkeypatch.setattr(images, "write_photo", write_photo)
+    # Too little for two, whose results have four times the pixels and are there three times.
+    monkeypatch.setattr(photo_files, "available_memory", lambda: 3 * 2 * 12 * 3 * HEIGHT * WIDTH)
+    assert run("photos", "-o", "out", "--weights=bicubic") == 0
+    assert most == [1, 1, 1, 1]
+
+
 # Command lines that are wrong
 
 

@@ -95,3 +95,23 @@ def count_passes(size: tuple[int, int], target: tuple[int, int], factor: int) ->
     while min(have * factor**passes / want for have, want in zip(size, target, strict=True)) < 1:
         passes += 1
     return passes
+
+
+def count_between(
+    size: tuple[int, int], target: tuple[int, int], factor: int, *, n_channels: int, itemsize: int
+) -> int:
+    """Returns the bytes that are held between an image and its result, which differ by more than one pass.
+
+    Args:
+        size: height and width of the image.
+        target: height and width of the result.
+        factor: of the network.
+        n_channels: of both.
+        itemsize: bytes of a sample of the image.
+    """
+    n_passes = count_passes(size, target, factor)
+    last = math.prod(size) * factor ** (2 * n_passes)
+    pixel = n_channels * max(itemsize, 2)
+    before = last // factor**2 * pixel if n_passes > 1 else 0
+    # What is larger than the result is reduced one channel after the other, in two copies of float32.
+    return before if last == math.prod(target) else before + last * (pixel + 8)

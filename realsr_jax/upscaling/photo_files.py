@@ -1,14 +1,16 @@
 """A list of photos to upscale: some are read and written while tiles of others are on the devices."""
 
 import functools
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from realsr_jax import images
-from realsr_jax.images import Photo
+from realsr_jax.images import SUFFIXES, Photo
+from realsr_jax.images.errors import ImageError
 from realsr_jax.images.limits import check_memory
 from realsr_jax.images.photo_jobs import Job, Plan
 from realsr_jax.system.errors import explain_failure
@@ -19,7 +21,7 @@ from realsr_jax.system.processes import count_threads
 from realsr_jax.system.terminal import complain
 from realsr_jax.upscaling.inference_config import InferenceConfig
 from realsr_jax.upscaling.job_report import JobReport
-from realsr_jax.upscaling.output_size import OutputSize
+from realsr_jax.upscaling.output_size import OutputSize, count_between
 
 if TYPE_CHECKING:
     from realsr_jax.upscaling.assembly import OnProgress
@@ -73,28 +75,18 @@ def run_jobs(
             if job.problem is not None:
                 report.failed(job, job.problem)
         if todo:
+            work = _Work(report, config, size, quality, background, on_result)
             load = functools.partial(_load, config, size, tile_batch, plan.listed)
-            copies = _COPIES + (0 if on_result is None else _SHOWN_COPIES + len(config.runs))
-            _work_off(todo, report, load, copies, quality, background, on_result)
+            _work_off(todo, work, report, load)
     report.say_summary()
     return report.exit_status
 
 
-class _Loaded(NamedTuple):
-    """What upscales photos.
-
-    Attributes:
-        upscale: maps a photo, its result's format and a function that is told the progress to the result.
-        result_size: maps height and width of a photo to those of its result.
-        count_between: maps a photo and the size of its result to the bytes that stand between them.
-    """
-
-    upscale: Callable[..., Photo]
-    result_size: Callable[[int, int], tuple[int, int]]
-    count_between: Callable[[Photo, tuple[int, int]], int]
+_Upscale = Callable[..., Photo]
+"""Maps a photo, its result's format and a function that is told the progress to the result."""
 
 
-def _load(config: InferenceConfig, size: OutputSize, tile_batch: int | None, jobs: Sequence[Job]) -> _Loaded:
+def _load(config: InferenceConfig, size: OutputSize, tile_batch: int | None, jobs: Sequence[Job]) -> _Upscale:
     # JAX starts here, after everything that can be wrong with the command line was checked.
     start_jax()
     from realsr_jax.upscaling import photo_upscaling
@@ -104,68 +96,95 @@ def _load(config: InferenceConfig, size: OutputSize, tile_batch: int | None, job
     photos = (job.source for job in jobs if job.problem is None)
     upscaler = photo_upscaling.load_inference(config, tile_batch=tile_batch, photos=photos, size=size)
     smoothing = photo_upscaling.make_smoothing(config)
-    upscale = functools.partial(
-        photo_upscaling.upscale_photo, upscaler=upscaler, size=size, smoothing=smoothing
-    )
-    return _Loaded(
-        upscale,
-        functools.partial(size.of, factor=upscaler.scale),
-        functools.partial(photo_upscaling.count_between, factor=upscaler.scale),
-    )
+    return functools.partial(photo_upscaling.upscale_photo, upscaler=upscaler, size=size, smoothing=smoothing)
 
 
-def _work_off(
-    jobs: Sequence[Job],
-    report: JobReport,
-    load: Callable[[], _Loaded],
-    copies: int,
-    quality: int,
-    background: tuple[int, int, int] | None,
-    on_result: OnResult | None,
-) -> None:
-    loaded: Future[_Loaded] = Future()
-    memory = _MemoryShare(available_memory() // 3)
+class _Work:
+    """What is done to each photo; threads share it and the memory.
 
-    def run(job: Job) -> None:
-        """Tells what went wrong: an error would keep the photo in memory."""
+    Attributes:
+        upscale: what upscales, once it is loaded.
+    """
+
+    def __init__(
+        self,
+        report: JobReport,
+        config: InferenceConfig,
+        size: OutputSize,
+        quality: int,
+        background: tuple[int, int, int] | None,
+        on_result: OnResult | None,
+    ):
+        """For the arguments see `run_jobs`."""
+        self.upscale: Future[_Upscale] = Future()
+        self._report = report
+        self._factor = config.runs[0].scale
+        self._size = size
+        self._quality = quality
+        self._background = background
+        self._on_result = on_result
+        self._copies = _COPIES + (0 if on_result is None else _SHOWN_COPIES + len(config.runs))
+        self._memory = _MemoryShare(available_memory() // 3)
+
+    def do(self, job: Job) -> None:
+        """Upscales a photo; tells what went wrong: an error would keep the photo in memory."""
         try:
-            photo = images.read_photo(job.source)
-            if background is not None:
-                photo = photo.laid_on(background)
-            upscale, result_size, count_between = loaded.result()
-            size = result_size(*photo.rgb.shape[:2])
-            check_memory(size[1], size[0], photo.samples[0, 0].nbytes)
-            report.started(job, photo, size)
-            progress = functools.partial(report.progressed, job)
-            n_bytes = copies * size[0] * size[1] * photo.samples[0, 0].nbytes
-            with memory.taken(photo.samples.nbytes + n_bytes + count_between(photo, size)):
-                progress(0.0)
-                result = upscale(photo, format=job.format, progress=progress)
-                if on_result is None:
-                    photo = None
-                images.write_photo(result, job.target, quality=quality)
-                report.succeeded(job)
-                if photo is not None and on_result is not None:
-                    try:
-                        on_result(str(job.source), photo, result, report.check_goes_on)
-                    except Exception as error:
-                        complain(_NAME, f"{job.source}: not in the report: {explain_failure(error)}")
+            with self._memory.taken(self._guess_bytes(job)) as change:
+                photo = images.read_photo(job.source)
+                if self._background is not None:
+                    photo = photo.laid_on(self._background)
+                height, width, n_channels = photo.samples.shape
+                change(self._count_bytes(height, width, n_channels, photo.samples.itemsize))
+                self._upscale(job, photo, self.upscale.result())
         except CancelledError:  # nothing could be loaded, which is told once
             pass
         except Exception as error:  # XLA's errors among them
-            report.failed(job, explain_failure(error))
+            self._report.failed(job, explain_failure(error))
 
+    def _upscale(self, job: Job, photo: Photo, upscale: _Upscale) -> None:
+        size = self._size.of(photo.rgb.shape[0], photo.rgb.shape[1], self._factor)
+        check_memory(size[1], size[0], photo.samples[0, 0].nbytes)
+        self._report.started(job, photo, size)
+        progress = functools.partial(self._report.progressed, job)
+        progress(0.0)
+        result = upscale(photo, format=job.format, progress=progress)
+        images.write_photo(result, job.target, quality=self._quality)
+        self._report.succeeded(job)
+        if self._on_result is not None:
+            try:
+                self._on_result(str(job.source), photo, result, self._report.check_goes_on)
+            except Exception as error:
+                complain(_NAME, f"{job.source}: not in the report: {explain_failure(error)}")
+
+    def _guess_bytes(self, job: Job) -> int:
+        """Returns the bytes that a photo takes at most, or nearly, before it is decoded."""
+        try:
+            height, width = images.photo_size(job.source)
+        except ImageError:  # which reading it will tell
+            return 0
+        is_jpeg = SUFFIXES.get(job.source.suffix.lower()) == "JPEG"
+        return self._count_bytes(height, width, *((3, 1) if is_jpeg else (4, 2)))
+
+    def _count_bytes(self, height: int, width: int, n_channels: int, itemsize: int) -> int:
+        """Returns the bytes of a photo, its result and what is between them."""
+        size = self._size.of(height, width, self._factor)
+        n_pixels = height * width + self._copies * math.prod(size)
+        between = count_between((height, width), size, self._factor, n_channels=n_channels, itemsize=itemsize)
+        return n_pixels * n_channels * itemsize + between
+
+
+def _work_off(jobs: Sequence[Job], work: _Work, report: JobReport, load: Callable[[], _Upscale]) -> None:
     # One more than there are cores: while one photo's last tiles run, the next one's are in the queue.
     pool = ThreadPoolExecutor(count_threads() + 1)
-    futures = [pool.submit(run, job) for job in jobs]
+    futures = [pool.submit(work.do, job) for job in jobs]
     try:
         with ended_by_interrupt(_NAME, report.interruption):
-            loaded.set_result(load())
+            work.upscale.set_result(load())
         for future in futures:
             future.result()
     except BaseException as error:
         report.stop()
-        loaded.cancel()
+        work.upscale.cancel()
         if not isinstance(error, KeyboardInterrupt):
             raise
         if not all(future.done() for future in futures):
@@ -185,14 +204,20 @@ class _MemoryShare:
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Waits until there is room."""
+    def taken(self, size: int) -> Iterator[Callable[[int], None]]:
+        """Waits until there is room; what it gives changes the number of bytes, without waiting."""
+
+        def change(new: int) -> None:
+            nonlocal size
+            with self._changed:
+                self._used += new - size
+                size = new
+                self._changed.notify_all()
+
         with self._changed:
             self._changed.wait_for(lambda: not self._used or self._used + size <= self._size)
             self._used += size
         try:
-            yield
+            yield change
         finally:
-            with self._changed:
-                self._used -= size
-                self._changed.notify_all()
+            change(0)

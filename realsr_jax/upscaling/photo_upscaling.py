@@ -109,24 +109,6 @@ def _passed_sizes(sizes: Iterable[tuple[int, int]], size: OutputSize, factor: in
     }
 
 
-def count_between(photo: Photo, size: tuple[int, int], factor: int) -> int:
-    """Returns the bytes that are held between a photo and its result, which differ by more than one pass.
-
-    Args:
-        photo: the photo.
-        size: height and width of the result.
-        factor: of the network.
-    """
-    height, width, channels = photo.samples.shape
-    n_passes = count_passes((height, width), size, factor)
-    last = height * width * factor ** (2 * n_passes)
-    itemsize = max(photo.samples.itemsize, 2)
-    before = last // factor**2 * channels * itemsize if n_passes > 1 else 0
-    if last == size[0] * size[1]:
-        return before
-    return before + last * (channels * itemsize + 4)  # one channel after the other is reduced, in float32
-
-
 def upscale_photo(
     photo: Photo,
     upscaler: ImageUpscaler,
