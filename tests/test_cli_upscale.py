@@ -971,6 +971,22 @@ def test_photos_wait_for_memory_before_they_are_decoded(monkeypatch):
     assert most == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("option", ["--scale=2", "--width=50"])
+@pytest.mark.parametrize("width", [(3, 1, 0), (2, 4, 0x353535)], ids=["nothing", "text"])
+def test_a_tiff_without_width_among_good_photos(width, option, capsys):
+    entries = [(256, *width), (257, 3, 1, 5), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    save("photos/a.png")
+    Path("photos/b.tif").write_bytes(
+        b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + directory + bytes(50)
+    )
+    assert run("photos", "-o", "out", "--weights=bicubic", option) == 1
+    assert files_in("out") == ["a.png"]
+    error = capsys.readouterr().err
+    assert error.startswith("realsr-upscale: photos/b.tif: ")
+    assert error.count("\n") == 1
+
+
 # Command lines that are wrong
 
 

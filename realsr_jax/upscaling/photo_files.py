@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from realsr_jax import images
 from realsr_jax.images import SUFFIXES, Photo
-from realsr_jax.images.errors import ImageError
 from realsr_jax.images.limits import check_memory
 from realsr_jax.images.photo_jobs import Job, Plan
 from realsr_jax.system.errors import explain_failure
@@ -160,10 +159,10 @@ class _Work:
         """Returns the bytes that a photo takes at most, or nearly, before it is decoded."""
         try:
             height, width = images.photo_size(job.source)
-        except ImageError:  # which reading it will tell
+            is_jpeg = SUFFIXES.get(job.source.suffix.lower()) == "JPEG"
+            return self._count_bytes(height, width, *((3, 1) if is_jpeg else (4, 2)))
+        except Exception:  # as where a broken file announces no width; reading it will tell
             return 0
-        is_jpeg = SUFFIXES.get(job.source.suffix.lower()) == "JPEG"
-        return self._count_bytes(height, width, *((3, 1) if is_jpeg else (4, 2)))
 
     def _count_bytes(self, height: int, width: int, n_channels: int, itemsize: int) -> int:
         """Returns the bytes of a photo, its result and what is between them."""

@@ -96,7 +96,9 @@ def _sizes(photos: Iterable[Path]) -> set[tuple[int, int]]:
     sizes = set()
     for path in itertools.islice(photos, _MOST_ANNOUNCED):
         with contextlib.suppress(ImageError):
-            sizes.add(images.photo_size(path))
+            height, width = images.photo_size(path)
+            if all(isinstance(side, int) and side > 0 for side in (height, width)):  # not of a broken TIFF
+                sizes.add((height, width))
     return sizes
 
 
