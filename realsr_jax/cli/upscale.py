@@ -72,7 +72,8 @@ def _define_flags(table: command.FlagTable) -> None:
         "report",
         "DIR",
         "index.html to judge the results by eye: before/after slider and zoom, bicubic interpolation and, of "
-        "several networks, each beside the result; of large photos, where these differ most",
+        "several networks, which then run twice, each beside the result; of large photos, where these differ "
+        "most",
     )
     table.text("profile", "DIR", "write a profile of the run, for TensorBoard or xprof, into a folder")
     define_inference_flags(table)
