@@ -178,7 +178,8 @@ def _work_off(jobs: Sequence[Job], work: _Work, report: JobReport, load: Callabl
     futures = [pool.submit(work.do, job) for job in jobs]
     try:
         with ended_by_interrupt(_NAME, report.interruption):
-            work.upscale.set_result(load())
+            upscale = load()
+        work.upscale.set_result(upscale)  # photos are written from here on, which an interrupt waits for
         for future in futures:
             future.result()
     except BaseException as error:
