@@ -291,7 +291,7 @@ def test_float_input_and_progress():
         (np.zeros((0, 4, 3), np.uint8), "shape"),
         (np.zeros((4, 4, 3), np.uint16), "uint16"),
         (np.zeros((4, 4, 3), np.float64), "float64"),
-        (np.full((4, 4, 3), 0.9, np.float32), "up to 0.9, expected 0..255"),
+        (np.full((4, 4, 3), 0.9, np.float32), "up to 0.9: say what white is"),
     ],
 )
 def test_what_is_no_image_is_refused(lr, reason):
