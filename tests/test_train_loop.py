@@ -96,11 +96,10 @@ class _Command:
             f"def get_config():\n    config = {_config(folder)!r}\n"
             "    config.train = config.train if SOURCE is None else (SOURCE,)\n    return config\n"
         )
+        flags = "" if devices is None else f" --xla_force_host_platform_device_count={devices}"
         environment = os.environ | {
-            "XLA_FLAGS": "" if devices is None else f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"--xla_backend_optimization_level=1{flags}",
             "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         command = [sys.executable, "-m", "realsr_jax.cli.train", f"--config={file}", f"--workdir={workdir}"]
         self.lines = []

@@ -21,10 +21,13 @@ from realsr_jax.convert.reader import CheckpointError, read_state_dict
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.models.oaddet import OADDetConfig
 
-# Tracing a network, and comparing with the published ones, would take most of the time.
-detection.parameter_shapes = functools.cache(detection.parameter_shapes)
-detection._published_configs = lambda: [EDSRConfig(1, 4, 2, 1.0), OADDetConfig(1, 8, 2)]
-detection._unknown_architecture({})  # traces both, in no case's time
+
+def prepare():
+    """Spares the tracing of networks and the comparison with published ones, which take most of the time."""
+    detection.parameter_shapes = functools.cache(detection.parameter_shapes)
+    detection._published_configs = lambda: [EDSRConfig(1, 4, 2, 1.0), OADDetConfig(1, 8, 2)]
+    detection._unknown_architecture({})  # traces both, in no case's time
+
 
 FLOATS = b"ctorch\nFloatStorage\n"
 REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"

@@ -85,10 +85,10 @@ class Command:
     def start(self, folder: Path, more: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen:
         """Starts it in its folder; `more` belongs to the environment, the rest goes to `Popen`."""
         (folder / "tmp").mkdir(exist_ok=True)
-        environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
+        inherited = {"JAX_COMPILATION_CACHE_DIR": str(folder.parent / "xla"), **os.environ}
+        environment = {name: value for name, value in inherited.items() if name != "XLA_FLAGS"} | {
             "PYTHONPATH": str(Path(realsr_jax.__file__).parents[1]),
             "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "xla"),
             "TMPDIR": str(folder / "tmp"),
         }
         arguments = [sys.executable, "-c", _RUN, self.module, self.before, *self.arguments.split()]

@@ -3,8 +3,9 @@
 A case is a function of a number, which makes its input from it (so the number is the seed), in a module
 beside this file. It returns whether its input was accepted, so False for what was refused as it should be;
 whatever it raises counts as a crash. It runs in a folder of the caller's, who may have put files there. A
-case that kills its process is counted, and the next one runs in a new process. To see one again, in such a
-folder:
+case that kills its process is counted, and the next one runs in a new process. What the module replaces in
+the project for the sake of its cases, its ``prepare`` does, in the child alone. To see a case again, in such
+a folder:
 
     python tests/hostile/driver.py MODULE:FUNCTION NUMBER
 """
@@ -162,7 +163,9 @@ def _serve(case: Callable[[int], bool], numbers: range, seconds: float, mib: flo
 
 def _main(name: str, first: str, stop: str = "", seconds: str = "1000", mib: str = "100000") -> None:
     module, _, function = name.partition(":")
-    case = getattr(importlib.import_module(module), function)
+    cases = importlib.import_module(module)
+    cases.prepare()
+    case = getattr(cases, function)
     _serve(case, range(int(first), int(stop or int(first) + 1)), float(seconds), float(mib))
 
 

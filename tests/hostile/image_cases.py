@@ -24,7 +24,6 @@ from realsr_jax.images.png_chunks import png_chunk
 from realsr_jax.system.terminal import silent_libraries
 
 MEMORY = 1 << 28
-limits.available_memory = lambda: MEMORY  # a bound that the driver's limit on memory can be held against
 
 SHAPE = (24, 40)
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/><xmp:Thumbnails>0</xmp:Thumbnails></x:xmpmeta>'
@@ -37,6 +36,11 @@ WORDS = (
     *(b"Exif\0\0", b"tiff:Orientation=", b"<xmp:Thumbnails>", b"</xmp:Thumbnails>", b"\xff\xff\xff\xff"),
 )
 """What files consist of, and what readers look for."""
+
+
+def prepare():
+    """Sets a bound that the driver's limit on memory can be held against."""
+    limits.available_memory = lambda: MEMORY
 
 
 def make_originals() -> dict[str, bytes]:

@@ -14,10 +14,6 @@ import mutations
 from realsr_jax import weights
 from realsr_jax.weights import WeightsError, load_weights, read_description
 
-# Tracing the network would take most of the time; and what JAX takes when it starts is no case's memory.
-weights.parameter_shapes = functools.lru_cache(maxsize=64)(weights.parameter_shapes)
-weights.parameter_shapes(load_weights("default")[0])
-
 STRINGS = (
     "edsr",
     "drln",
@@ -38,7 +34,11 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         _opened.append(str(arguments[0]))
 
 
-sys.addaudithook(_watch)
+def prepare():
+    """Spares tracing, which takes most of the time, takes the memory of JAX's start, and watches."""
+    weights.parameter_shapes = functools.lru_cache(maxsize=64)(weights.parameter_shapes)
+    weights.parameter_shapes(load_weights("default")[0])
+    sys.addaudithook(_watch)
 
 
 def damaged(number: int) -> bool:
