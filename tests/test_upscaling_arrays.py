@@ -77,6 +77,7 @@ def test_any_scale(weights):
         (np.zeros((4, 4, 5), np.uint8), {}, r"\(4, 4, 5\)"),
         (np.zeros((0, 4), np.uint8), {}, r"\(0, 4\)"),
         (np.zeros(4, np.uint8), {}, r"\(4,\)"),
+        ("photo.jpg", {}, "the path .photo.jpg., expected an array; upscale_file"),
     ],
 )
 def test_what_is_no_image_is_refused(image, options, reason):

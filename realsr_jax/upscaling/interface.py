@@ -35,6 +35,8 @@ def upscale(
     Raises:
         ValueError: if it is no such image, floats come without their peak or go beyond it.
     """
+    if isinstance(image, str | os.PathLike):
+        raise ValueError(f"image is the path {str(image)!r}, expected an array; upscale_file takes paths")
     image = np.asarray(image)
     if image.ndim not in (2, 3) or 0 in image.shape or (image.ndim == 3 and image.shape[2] > 4):
         raise ValueError(f"image has shape {image.shape}, expected [h, w] or [h, w, c] of 1 to 4 channels")
