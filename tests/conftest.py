@@ -1,6 +1,6 @@
 """Shared by all tests: four fake CPU devices, so that code for several devices runs as such.
 
-Most of the time goes into compiling: LLVM optimises less, which takes a third off and changes no run time that
+Most of the time goes into compiling: LLVM optimises less, which takes a third off and slows nothing down that
 could be measured, and what one test compiled is there for the next, in all processes of a run.
 """
 
@@ -14,6 +14,7 @@ import pytest
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1"
 )
+
 
 def pytest_configure(config):
     """Makes the run's compilation cache, which the processes of pytest-xdist inherit."""

@@ -40,9 +40,9 @@ def slow(*values):
         slow(Case("tile", "oaddet", (24, 20), batch=2, fields=SMALL)),
         Case("tile", "edsr", (24, 20), fields=SMALL | {"res_scale": 0.5}),
         slow(Case("ensemble", "deep_oaddet", (30, 26), fields=SMALL)),
-        Case("ensemble", "edsr", (30, 26), fields=SMALL),
+        slow(Case("ensemble", "edsr", (30, 26), fields=SMALL)),
         slow(Case("step", "oaddet", (32, 32), batch=4, fields=SMALL)),
-        Case("step", "edsr", (32, 32), batch=4, fields=SMALL),
+        slow(Case("step", "edsr", (32, 32), batch=4, fields=SMALL)),
     ],
     ids=lambda case: f"{case.task}-{case.network}",
 )
@@ -59,6 +59,7 @@ def test_sides_agree(case, tmp_path):
     assert (tmp_path / "best.npy").exists()
 
 
+@pytest.mark.slow
 def test_bundled_network_in_bfloat16_is_compared_with_float32(tmp_path):
     case = Case("photo", "default", (30, 26), dtype="bfloat16")
     timings = run_case(case, [OURS_IN_FLOAT32, OURS, BEST], folder=tmp_path, photo=PHOTO, repeats=1)
@@ -69,6 +70,7 @@ def test_bundled_network_in_bfloat16_is_compared_with_float32(tmp_path):
         assert 0.01 < timings[name].difference[1] < 2  # bfloat16, not float32
 
 
+@pytest.mark.slow
 def test_folder_through_the_command(tmp_path):
     case = Case("folder", "default", (20, 24), batch=3)
     timings = run_case(case, [OURS, OURS_ALONE], folder=tmp_path, photo=PHOTO, repeats=1)
@@ -99,6 +101,7 @@ def test_exported_networks_agree(side, case, tmp_path):
     assert timings[side.name].difference[0] < 0.01
 
 
+@pytest.mark.slow
 def test_another_result_is_noticed(tmp_path):
     case = Case("tile", "oaddet", (24, 20), fields=SMALL)
     lying = tmp_path / "lying.py"

@@ -248,6 +248,7 @@ def test_overrides_reach_every_class(capsys):
     assert (shown["augment"], shown["save_every_epoch"]) == (False, True)
 
 
+@pytest.mark.slow
 def test_profile_and_command_line_in_the_weights(capsys, tmp_path):
     photos = tmp_path / "photos"
     override = f"--config.train[0].hr={photos}"

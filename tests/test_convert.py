@@ -319,7 +319,7 @@ SIZES_OF_EACH = [
     EDSRConfig(n_resblocks=3, n_feats=4, scale=4, res_scale=1.0),
     OADDetConfig(n_resblocks=4, n_feats=8, scale=2),
     DeepOADDetConfig(n_resblocks=4, n_feats=8, scale=2),
-    DRLNConfig(scale=4),
+    pytest.param(DRLNConfig(scale=4), marks=pytest.mark.slow),
 ]
 
 

@@ -186,8 +186,8 @@ def test_refuses(pairs, options, message):
 @pytest.mark.parametrize(
     "end",
     [
-        "",
-        "assert len(list(batches)) == 3",
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("assert len(list(batches)) == 3", marks=pytest.mark.slow),
         "raise RuntimeError('on purpose')",
         "os.kill(os.getpid(), signal.SIGINT)",
     ],

@@ -150,7 +150,7 @@ def test_convolution_of_several_inputs_is_that_of_their_concatenation():
     [
         ("edsr_tiny", {"head", "tail", "upsample/conv_0"}),
         ("oaddet_small", {"body/enter", "head/enter", "head/exit", "tail1", "tail2"}),
-        ("drln", {"head", "tail"}),
+        pytest.param("drln", {"head", "tail"}, marks=pytest.mark.slow),
     ],
 )
 def test_placed_parameters_are_cast_once_and_change_nothing(name, at_images):
@@ -169,7 +169,7 @@ def test_placed_parameters_are_cast_once_and_change_nothing(name, at_images):
     assert {layer for layer in in_float32 if "attention" not in layer} == at_images
 
 
-@pytest.mark.parametrize("name", [*SMALL, "edsr_baseline_x2", "drln"])
+@pytest.mark.parametrize("name", [*SMALL, "edsr_baseline_x2", pytest.param("drln", marks=pytest.mark.slow)])
 def test_bfloat16_is_near_float32(name):
     case = golden.case(f"model_{name}")
     weights = golden.state_dict(name, int(case["seed"]))

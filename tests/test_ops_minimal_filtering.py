@@ -98,7 +98,11 @@ def test_directional_derivatives(edge_padding, pays, monkeypatch):
 
 
 @WAYS
-@pytest.mark.parametrize("axes", [(0, None), (4, None), (None, 0), (0, 2)], ids=str)
+@pytest.mark.parametrize(
+    "axes",
+    [(0, None), *(pytest.param(axes, marks=pytest.mark.slow) for axes in ((4, None), (None, 0))), (0, 2)],
+    ids=str,
+)
 def test_vmap(axes, pays, monkeypatch):
     monkeypatch.setattr(minimal_filtering, "pays", lambda *_: pays)
     cases = [_case((3, 3), (5, 6), seed=seed) for seed in range(3)]

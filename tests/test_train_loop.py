@@ -543,6 +543,7 @@ def test_stop_at_the_end_of_an_epoch_leaves_its_evaluation_to_the_next_start(fol
     assert _left(tmp_path / "run")[2] == _left(tmp_path / "whole")[2]
 
 
+@pytest.mark.slow
 def test_bad_batches_end_the_run(folder, tmp_path):
     lines = []
     config = _config(folder, schedule=StepDecay(1e-4, (1,), 1e34), epochs=3)
@@ -722,6 +723,7 @@ def test_nothing_writes_beside_what_a_data_error_removes(folder, tmp_path, monke
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_16_bits_train_and_validate_like_the_same_levels_of_8(folder, tmp_path):
     (tmp_path / "deep").mkdir()
     for path in (folder / "photos").iterdir():
@@ -759,10 +761,22 @@ IDLE = "; the nearest sizes that use all are "
     ("n", "batch_size", "used", "line"),
     [
         (4, 6, 3, f"1 more device(s) stay idle, as all cannot share batch_size 6 evenly{IDLE}4 or 8"),
-        (4, 3, 3, f"1 more device(s) stay idle, as all cannot share batch_size 3 evenly{IDLE}4"),
-        (4, 7, 1, f"3 more device(s) stay idle, as all cannot share batch_size 7 evenly{IDLE}4 or 8"),
-        (2, 6, 2, None),
-        (1, 6, 1, None),
+        pytest.param(
+            4,
+            3,
+            3,
+            f"1 more device(s) stay idle, as all cannot share batch_size 3 evenly{IDLE}4",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            4,
+            7,
+            1,
+            f"3 more device(s) stay idle, as all cannot share batch_size 7 evenly{IDLE}4 or 8",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(2, 6, 2, None, marks=pytest.mark.slow),
+        pytest.param(1, 6, 1, None, marks=pytest.mark.slow),
     ],
 )
 def test_as_many_devices_as_divide_the_batch(folder, tmp_path, monkeypatch, n, batch_size, used, line):
@@ -789,6 +803,7 @@ def test_as_many_devices_as_divide_the_batch(folder, tmp_path, monkeypatch, n, b
     _assert_same(*left, tolerance=3e-3)
 
 
+@pytest.mark.slow
 def test_a_core_is_a_device_for_the_command(folder):
     command = _Command(folder, folder / "cores", "--config.epochs=1", devices=None)
     assert command.end() == 0, command.text
@@ -905,6 +920,7 @@ def test_a_description_that_is_none(six_steps, folder, tmp_path, content, words)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_often_stopped_logs_what_an_unbroken_one_does(folder, tmp_path):
     def stop(line):
         if "compiled in" in line:
@@ -950,6 +966,7 @@ def test_damaged_lines_of_the_log_are_left_out_and_told(six_steps, folder, tmp_p
     assert _log(workdir) == entries
 
 
+@pytest.mark.slow
 def test_a_cosine_that_continues_says_what_the_learning_rate_does(photos):
     _, run = photos
     line = "the Cosine schedule now ends at step 6: the learning rate goes from 0 to 0.5 here"
@@ -972,6 +989,7 @@ def test_weights_of_every_epoch(folder, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, trees[0], trees[2])
 
 
+@pytest.mark.slow
 def test_no_augmentation(folder, tmp_path, monkeypatch):
     asked = []
 

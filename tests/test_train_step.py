@@ -60,7 +60,12 @@ def _check(case, model, params, losses):
 @pytest.mark.parametrize(
     ("name", "accumulate"),
     [
-        *(pytest.param(name, 1, marks=[pytest.mark.slow] * ("oaddet" in name)) for name in TRAJECTORIES),
+        *(
+            pytest.param(
+                name, 1, marks=[pytest.mark.slow] * (name not in ("edsr_tiny_l1", "edsr_tiny_clipl1"))
+            )
+            for name in TRAJECTORIES
+        ),
         ("edsr_tiny_ssim", 2),
     ],
 )
@@ -74,7 +79,7 @@ def test_five_steps_of_the_published_code_on_one_device(name, accumulate):
     _check(case, model, state.params, losses)
 
 
-@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_five_steps_of_the_published_code_on_several_devices(n):
     case, model, params, options = _setup("edsr_tiny_l1")
     devices = jax.devices()[:n]
@@ -254,10 +259,11 @@ def test_cosine(warmup):
     "config",
     [
         EDSRConfig(n_resblocks=4, n_feats=8),
-        pytest.param(OADDetConfig(n_resblocks=2, n_feats=8), marks=pytest.mark.slow),
+        OADDetConfig(n_resblocks=2, n_feats=8),
     ],
     ids=lambda config: type(config).__name__,
 )
+@pytest.mark.slow
 def test_remat_changes_no_gradient_and_keeps_less(config):
     terms = (Weighted(L1()),)
     # Large enough for features to count more than parameters.

@@ -185,7 +185,14 @@ def test_bicubic_in_tiles(height, scale):
     assert shares[-1] == 1
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 30), (16, 9), (17, 25), (45, 9)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1),
+        *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((2, 30), (16, 9), (45, 9))),
+        (17, 25),
+    ],
+)
 @pytest.mark.usefixtures("small_tiles")
 def test_guided_filter_in_tiles(shape):
     image = golden.photo(*shape)
@@ -199,6 +206,7 @@ def test_guided_filter_in_tiles(shape):
     np.testing.assert_allclose(smooth(image, channels=1), grey, atol=1)
 
 
+@pytest.mark.slow
 def test_guided_filter_in_several_threads():
     """Tiles of one photo run side by side; XLA's own solvers would wait for each other for ever."""
     image = golden.photo(560, 1060)

@@ -28,7 +28,10 @@ def _load(name, **options):
     return Upscaler(config, to_flax(config, state_dict), **options)
 
 
-@pytest.mark.parametrize(("number", "tile_batch"), [*((i, 1) for i in range(10)), (3, 4), (7, 4)])
+@pytest.mark.parametrize(
+    ("number", "tile_batch"),
+    [*((i, 1) for i in range(10)), pytest.param(3, 4, marks=pytest.mark.slow), (7, 4)],
+)
 def test_golden_tilings(number, tile_batch):
     case = golden.case(f"tiles_{number:02d}")
     tilings = (WholeImage(),)
@@ -51,7 +54,7 @@ def test_uniform_tiles_leave_no_seams():
     np.testing.assert_allclose(tiled, whole, atol=0.001)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (5, 90), (63, 64), (64, 64)])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 90), pytest.param((63, 64), marks=pytest.mark.slow), (64, 64)])
 def test_images_smaller_than_a_tile(shape):
     lr = golden.photo(*shape)
     sr = _load("oaddet_small", tilings=(UniformTiles(64, 16),))(lr)
@@ -75,6 +78,7 @@ def test_results_do_not_depend_on_what_is_compiled():
     np.testing.assert_allclose(upscaler(lr), alone, atol=0.001)
 
 
+@pytest.mark.slow
 def test_crop_ensembles_of_small_images_are_whole_whatever_is_compiled():
     tilings = (UniformTiles(64, 16), UniformTiles(48, 16))
     upscaler = _load("edsr_tiny", tilings=tilings)
@@ -105,6 +109,7 @@ def test_image_of_a_tile_equals_the_whole_image():
     np.testing.assert_allclose(tiled, _load("oaddet_small", tilings=(WholeImage(),))(lr), atol=0.001)
 
 
+@pytest.mark.slow
 def test_crop_ensemble_of_uniform_tiles_turns_the_image():
     lr = golden.photo(50, 40)
     whole = _load("oaddet_small", tilings=(WholeImage(),))
@@ -126,6 +131,7 @@ def test_self_ensemble_is_the_mean_over_flips_and_transposes():
     np.testing.assert_allclose(ensemble, np.mean(results, axis=0), atol=0.001)
 
 
+@pytest.mark.slow
 def test_self_ensemble_with_uniform_tiles_has_no_seams():
     lr = golden.photo(70, 101)
     whole = _load("edsr_tiny", tilings=(WholeImage(),), self_ensemble=True)(lr)
@@ -186,15 +192,19 @@ def limit_memory(monkeypatch):
 @pytest.mark.parametrize(
     ("pixels", "tiling", "options", "remedies"),
     [
-        (128**2, UniformTiles(128, 32), {"tile_batch": 4}, ["tile_batch 2", "tile_batch 1"]),
+        pytest.param(
+            *(128**2, UniformTiles(128, 32), {"tile_batch": 4}, ["tile_batch 2", "tile_batch 1"]),
+            marks=pytest.mark.slow,
+        ),
         (75**2, UniformTiles(256, 60), {"tile_batch": 2}, ["tile_batch 1", UniformTiles(75, 37)]),
         (75**2, WholeImage(), {}, [UniformTiles(75, 32)]),
         (2000, QuarterTiles(130, 4), {}, [QuarterTiles(65, 4)]),
-        (
+        pytest.param(
             64**2,
             UniformTiles(64, 8),
             {"tile_batch": 8, "self_ensemble": True},
             ["one flip after the other", "tile_batch 4", "tile_batch 2", "tile_batch 1"],
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["batch", "tile", "whole", "quarters", "flips"],
@@ -264,6 +274,7 @@ def test_twenty_sizes_compile_at_most_three_programs(tiling, caplog):
     assert 1 <= len([message for message in compiled if "upscale_tiles" in message]) <= 3, compiled
 
 
+@pytest.mark.slow
 def test_announced_images_look_the_same():
     """Portraits and landscapes through a crop-ensemble, whose second tiling sees them turned."""
     sizes = [(40, 90), (90, 40), (44, 70), (61, 50), (75, 58), (38, 80)]
