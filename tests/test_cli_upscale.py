@@ -772,11 +772,11 @@ def test_lack_of_memory_is_one_line(monkeypatch, capsys):
 
 def test_result_that_does_not_fit_into_the_memory(monkeypatch, capsys):
     save("a.png")
-    save("b.png", np.zeros((1100, 1000), np.uint8))
-    monkeypatch.setattr(limits, "available_memory", lambda: 8_000_000)
+    save("b.png", np.zeros((1100, 1000, 3), np.uint8))
+    monkeypatch.setattr(limits, "available_memory", lambda: 12_000_000)
     assert run("a.png", "b.png", "-o", "out", "--weights=bicubic") == 1
     reason = (
-        "2000 x 2200 pixels, 4.4 megapixels, are more than the 4.0 that fit into this machine's free memory"
+        "2000 x 2200 pixels, 4.4 megapixels, are more than the 2.0 that fit into this machine's free memory"
     )
     assert capsys.readouterr().err == f"realsr-upscale: b.png: {reason}\n"
     assert files_in("out") == ["a.png"]

@@ -219,6 +219,19 @@ def test_hr_is_made_smaller_first(tmp_path):
     np.testing.assert_array_equal(lr, imresize(hr, Fraction(1, 2)))
 
 
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path):
+    _write(tmp_path / "a.png", HR)
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("c.png")
+    (tmp_path / "d.png").mkdir()
+    for place in (tmp_path, tmp_path / "*.png"):
+        good, *bad = HrFolder(str(place)).list_pairs(2)[0]
+        assert good.load()[1].shape == HR.shape
+        for pair, reason in zip(bad, ("is a pipe, not a file", "too many levels of symbolic"), strict=True):
+            with pytest.raises(images.ImageError, match=reason):
+                pair.load()
+
+
 def test_reduce_lr(tmp_path):
     lr_image, hr_image = golden.photo(13, 17, seed=2), golden.photo(13, 17)
     _write(tmp_path / "0L.png", lr_image)

@@ -920,11 +920,50 @@ def bombs():
 
 def test_what_a_file_cannot_hold_takes_no_memory(tmp_path):
     for data in bombs():
-        tracemalloc.start()
-        with pytest.raises(images.ImageError, match="so small a file cannot hold"):
-            read_bytes(tmp_path, data)
-        assert tracemalloc.get_traced_memory()[1] < 2**22
-        tracemalloc.stop()
+        (tmp_path / "bomb").write_bytes(data)
+        for read in (images.read_photo, images.photo_size):
+            tracemalloc.start()
+            with pytest.raises(images.ImageError, match="so small a file cannot hold"):
+                read(tmp_path / "bomb")
+            assert tracemalloc.get_traced_memory()[1] < 2**22
+            tracemalloc.stop()
+
+
+def test_a_png_cannot_hold_more_than_deflate_can(tmp_path):
+    data = packed_png(np.zeros((1000, 1000, 4), np.uint16), 0)
+    with pytest.raises(images.ImageError, match="so small a file cannot hold 1000 x 1000 pixels"):
+        read_bytes(tmp_path, data + bytes(7000))
+    with pytest.raises(images.ImageError, match="Not enough image data"):
+        read_bytes(tmp_path, data + bytes(8000))
+
+
+@pytest.mark.parametrize("kind", [2, 5, 12])  # a text, a fraction, a float
+def test_a_tiff_whose_size_is_no_whole_number(tmp_path, kind):
+    data = tiff_bytes(np.zeros((8, 8, 1), np.uint8))
+    for tag in (256, 257):
+        at = data.index(struct.pack("<H", tag), 8)
+        (tmp_path / "odd.tif").write_bytes(data[: at + 2] + struct.pack("<HII", kind, 1, 8) + data[at + 12 :])
+        for read in (images.read_photo, images.photo_size):
+            with pytest.raises(images.ImageError, match="width and height are no whole numbers"):
+                read(tmp_path / "odd.tif")
+
+
+def test_only_the_first_frame_need_be_whole(tmp_path):
+    frames = [pillow_image(random_samples(1, shape=(30, 40), seed=seed)).convert("P") for seed in range(3)]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    whole = read_bytes(tmp_path, data)
+    assert whole.remarks == ("only the first of 3 frames or pages is used",)
+    starts = []  # of their pixels
+    with Image.open(io.BytesIO(data)) as image:
+        for number in range(3):
+            image.seek(number)
+            starts.append(image.tile[0].offset)
+    for end in (starts[1] - 8, starts[1] - 1, starts[1] + 100, starts[2] - 8):
+        cut = read_bytes(tmp_path, data[:end])
+        assert np.array_equal(cut.samples, whole.samples)
+        assert re.fullmatch("only the first of [23] frames or pages is used", cut.remarks[0])
+    with pytest.raises(images.ImageError, match="broken or cut off"):
+        read_bytes(tmp_path, data[: starts[0] + 100])
 
 
 def test_size_is_limited_by_the_free_memory(tmp_path, monkeypatch):

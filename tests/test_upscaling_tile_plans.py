@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from realsr_jax.upscaling import tile_fitting
 from realsr_jax.upscaling.tile_plans import make_plan, shared_shapes, tile_shape
 from realsr_jax.upscaling.tilings import FittedTiles, QuarterTiles, UniformTiles, WholeImage
 
@@ -133,6 +134,21 @@ def test_fitted_tiles_cover_the_image_with_ramps_that_sum_to_one():
             for start, ramp in zip(axis.starts, axis.ramps[0], strict=True):
                 total[start * 3 : (start + axis.length) * 3] += ramp
             np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_tiles_of_a_length_of_millions_are_found_among_few(monkeypatch):
+    tried = []
+    costs = tile_fitting._costs
+    monkeypatch.setattr(tile_fitting, "_costs", lambda *args: tried.append(len(args[1])) or costs(*args))
+    for length in (33, 65, 1000, 4321):
+        for overlap in (0, 8, 32, 100):
+            cuts = (-(-(length + (n - 1) * overlap) // n) for n in range(2, length + 2))
+            every = {-(-side // 8) * 8 for side in cuts}
+            least = max(2 * overlap, 32)
+            expected = {length, *(side for side in every if least <= side < length)}
+            assert set(tile_fitting._sides(length, overlap)) == expected
+    tile_fitting.fit_tiles(1, 2**31 - 1, overlap=16, area=300**2)
+    assert max(tried) < 100_000
 
 
 def test_compiled_shapes_are_used_again():

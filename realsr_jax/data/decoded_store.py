@@ -116,7 +116,7 @@ def _read_store(target: Path, scale: int) -> DecodedStore | None:
         registered = {int(number): _map_of(text) for number, text in index.get("registered", {}).items()}
         store = DecodedStore(target, scale, CheckedPairs(sizes, itemsizes, problems, registered))
         return store if (target / "pixels.bin").stat().st_size == store.n_bytes else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

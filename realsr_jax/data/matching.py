@@ -57,7 +57,7 @@ def _find_pattern(pattern: str, what: str) -> list[KeyedFile]:
     images = []
     for name in sorted(glob.glob(f"{glob.escape(before)}*{after}")):
         path, matched = Path(name), parts.fullmatch(name)
-        if matched and path.suffix.lower() in SUFFIXES and path.is_file():
+        if matched and path.suffix.lower() in SUFFIXES and not path.is_dir():
             key = "".join(matched.groups())
             images.append(KeyedFile(key if "." in after else Path(key).stem, path))
     if not images:

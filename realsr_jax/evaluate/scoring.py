@@ -51,8 +51,6 @@ def score_pairs(
     for pair in pairs:
         try:
             result, pictures = _score(pair, plan, upscale, interpolate)
-        except BrokenPipeError:
-            raise
         except Exception as error:  # XLA's errors among them
             problems.append(_explain(pair, error))
             complain(_NAME, problems[-1])

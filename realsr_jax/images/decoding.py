@@ -1,4 +1,4 @@
-"""Image files to upright photos: by Pillow, and by imagecodecs where Pillow has only 8 bits."""
+"""Image files to upright photos: by Pillow, and by imagecodecs PNG and TIFF of more than 8 bits."""
 
 import contextlib
 import ctypes
@@ -39,6 +39,7 @@ _READERS: Final = {
 }
 _GREY_MODES: Final = ("1", "L", "LA", "La")
 _COLOUR_MODES: Final = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV")
+_PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _UNASSOCIATED, _ASSOCIATED = 2, 1
 _END_OF_JPEG: Final = b"\xff\xd9"
 _MORE_OF_JPEG: Final = b"".join((bytes(range(255)) * 8 + bytes([0xFF, 0xD0 + number])) for number in range(8))
@@ -70,21 +71,23 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         path: of a file as `read_photo` reads it.
 
     Raises:
-        ImageError: if the file cannot be read, or what it announces cannot be told.
+        ImageError: if the file cannot be read or hold what it announces.
     """
     with image_errors(path, "broken or cut off"), open_file(path) as file:
         format = detect_format(file.read(HEAD_BYTES))
         file.seek(0)
         if format == "TIFF":
-            tags, _ = read_directories(file.read())
-            width, height = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]
-            orientation = tags.get(ExifTags.Base.Orientation, 1)
+            data = file.read()
+            tags, _ = read_directories(data)
+            width, height = check_is_whole(tags, len(data))
+            orientation = tags.get(ExifTags.Base.Orientation)
         elif format == "HEIF":
             (width, height), orientation = _open_heif(file).size, 1
         else:
             image = _READERS[format](file)
             (width, height), (_, orientation) = image.size, read_metadata(image.info)
-        return (width, height) if orientation >= 5 else (height, width)
+            check_pixels(format, width, height, os.fstat(file.fileno()).st_size)
+        return (width, height) if orientation in range(5, 9) else (height, width)
 
 
 def photo_format(path: str | os.PathLike[str]) -> str | None:
@@ -114,7 +117,9 @@ def _decode_png(data: bytes) -> Photo:
     import imagecodecs
 
     image = PngImageFile(io.BytesIO(data))
-    _check_size("PNG", image.size, data, depth=data[24])
+    depth = data[24]
+    check_pixels("PNG", *image.size, len(data), bits=depth * _PNG_CHANNELS.get(data[25], 1))
+    check_memory(*image.size, 4 * max(depth // 8, 1))
     samples = np.atleast_3d(imagecodecs.png_decode(data))
     pixel = PngImageFile(io.BytesIO(without_pixels(data)))
     pixel.load()  # before the metadata are read: PNG may store some of them behind the pixels
@@ -127,19 +132,14 @@ def _decode_other(data: bytes, format: str) -> Photo:
     file = io.BytesIO(data)
     image = _READERS[format](file)
     scan = file.tell()
-    _check_size(format, image.size, data)
+    check_pixels(format, *image.size, len(data))
+    check_memory(*image.size, 4)
     image.load()
     if format == "JPEG" and _lacks_end(image, data, scan):
         raise ImageError("broken or cut off (its last pixels are missing)")
     metadata, orientation = read_metadata(image.info)
     samples = _upright(_samples(image), orientation)
-    return Photo(samples, metadata, format, _remarks(getattr(image, "n_frames", 1), image.mode))
-
-
-def _check_size(format: str, size: tuple[int, int], data: bytes, *, depth: int = 8) -> None:
-    """Refuses pictures that a file or the memory cannot hold."""
-    check_pixels(format, *size, len(data))
-    check_memory(*size, 4 * max(depth // 8, 1))
+    return Photo(samples, metadata, format, _remarks(_count_frames(image), image.mode))
 
 
 def _lacks_end(image: Image.Image, data: bytes, scan: int) -> bool:
@@ -158,6 +158,14 @@ def _lacks_end(image: Image.Image, data: bytes, scan: int) -> bool:
     return ImageChops.difference(image, longer).getbbox(alpha_only=False) is not None
 
 
+def _count_frames(image: Image.Image) -> int:
+    """Returns how many frames a file has; those behind the first, which are not used, may be broken."""
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception:  # in the frame behind the one that GIF's reader is at
+        return image.tell() + 2
+
+
 def _remarks(n_frames: int, mode: str) -> tuple[str, ...]:
     """Says what a photo is not, of a file with frames of a mode."""
     only = f"only the first of {n_frames} frames or pages is used"
@@ -172,7 +180,7 @@ def _open_heif(file: BinaryIO) -> Any:
 def _decode_heif(data: bytes) -> Photo:
     """Decodes the primary picture of a HEIC file; more than 8 bits become 16."""
     image = _open_heif(io.BytesIO(data))
-    _check_size("HEIF", image.size, data, depth=16)
+    check_memory(*image.size, 8)
     metadata, _ = read_metadata(image.info)
     return Photo(np.atleast_3d(np.asarray(image)), metadata, "HEIF", _remarks(len(image), ""))
 
@@ -189,7 +197,7 @@ def _samples(image: Image.Image) -> np.ndarray:
         image = image.convert(mode)
     else:
         raise ImageError(
-            f"pixels of kind {image.mode} are not supported; 8 and 16 bit whole numbers per channel are"
+            f"pixels of kind {image.mode} are not supported; whole numbers of 8 and 16 bits and floats are"
         )
     return np.atleast_3d(np.asarray(image))
 
@@ -246,12 +254,10 @@ def _decode_tiff(data: bytes) -> Photo:
     """Decodes the first page of a TIFF file."""
     _silence_libtiff()
     tags, n_frames = read_directories(data)
-    check_is_whole(tags, len(data))
-    width, height, dtype = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength], _deep_type(tags)
-    depth, channels = (
-        np.max(tags.get(ExifTags.Base.BitsPerSample, 1)),
-        tags.get(ExifTags.Base.SamplesPerPixel, 1),
-    )
+    width, height = check_is_whole(tags, len(data))
+    dtype = _deep_type(tags)
+    depth = np.max(tags.get(ExifTags.Base.BitsPerSample, 1))
+    channels = tags.get(ExifTags.Base.SamplesPerPixel, 1)
     check_memory(width, height, max(4, int(depth) // 8 * channels))
     exif = Image.Exif()
     exif.endian, exif.bigtiff = ("<" if data[:2] == b"II" else ">"), b"+" in data[2:4]

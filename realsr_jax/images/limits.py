@@ -6,9 +6,9 @@ from realsr_jax.images.errors import ImageError
 from realsr_jax.system.memory import available_memory
 
 _MOST_PIXELS: Final = {"PNG": 8 * 1032, "JPEG": 512, "GIF": 2731, "BMP": 128}
-"""Pixels that a byte of a file can stand for at most, which bounds what is taken for broken files.
+"""Pixels, of PNG with one bit, that a byte of a file can stand for at most.
 
-A match of deflate takes two bits for 258 bytes of eight pixels; a block of JPEG one for 64 pixels; LZW's
+A match of deflate takes two bits for 258 bytes; a block of JPEG one for 64 pixels; LZW's
 longest string is 4,096 in 12 bits; a run of BMP has 255 in two bytes. Other formats have no such bound.
 """
 
@@ -22,18 +22,25 @@ _COPIES: Final = 2
 """How often a picture is in memory while it is decoded or encoded."""
 
 _LARGE: Final = 1 << 22
-"""Pixels below which the memory, which takes a while to ask for, is not asked for."""
+"""Bytes of samples below which the memory, which takes a while to ask for, is not asked for."""
 
 
-def check_pixels(format: str, width: int, height: int, n_bytes: int) -> None:
+def check_pixels(format: str, width: int, height: int, n_bytes: int, *, bits: int = 1) -> None:
     """Refuses a picture that a file of a format, by Pillow's name, and size cannot hold.
+
+    Args:
+        format: the format.
+        width: pixels per row.
+        height: number of rows.
+        n_bytes: size of the file.
+        bits: of a PNG's pixel.
 
     Raises:
         ImageError: if it cannot, or the picture has no pixels.
     """
     if width < 1 or height < 1:
         raise ImageError(f"the image has no pixels ({width} x {height})")
-    if width * height > _MOST_PIXELS.get(format, width * height) * n_bytes:
+    if width * height * bits > _MOST_PIXELS.get(format, width * height) * n_bytes:
         raise _more_than_the_file(width, height)
 
 
@@ -64,7 +71,7 @@ def check_memory(width: int, height: int, bytes_per_pixel: int) -> None:
     Raises:
         ImageError: if it does not.
     """
-    if width * height < _LARGE:
+    if width * height * bytes_per_pixel < _LARGE:
         return
     most = available_memory() // (_COPIES * bytes_per_pixel)
     if width * height > most:

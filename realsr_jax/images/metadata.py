@@ -50,7 +50,7 @@ class Metadata:
 
 
 def read_metadata(info: Mapping[Any, Any]) -> tuple[Metadata, int]:
-    """Collects the metadata of a loaded PNG, JPEG, WebP or BMP image.
+    """Collects the metadata of a loaded image that is no TIFF.
 
     Args:
         info: the `info` of a Pillow image.

@@ -44,17 +44,19 @@ def read_directories(data: bytes) -> tuple[Directory, int]:
     return directory, n_directories
 
 
-def check_is_whole(tags: Directory, n_bytes: int) -> None:
-    """Refuses a file whose pixels, by its first directory, cannot all be there.
+def check_is_whole(tags: Directory, n_bytes: int) -> tuple[int, int]:
+    """Returns width and height of a file's first page if its pixels, by its directory, can all be there.
 
     Args:
         tags: that directory.
         n_bytes: size of the file.
 
     Raises:
-        ImageError: if it lists too few strips or tiles, or its bytes cannot hold what it announces.
+        ImageError: if it states no size, lists too few strips or tiles, or cannot hold what it announces.
     """
     width, height = tags.get(ExifTags.Base.ImageWidth, 0), tags.get(ExifTags.Base.ImageLength, 0)
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise ImageError("broken (its width and height are no whole numbers)")
     bits = int(np.min(tags.get(ExifTags.Base.BitsPerSample, 1)))
     compression = tags.get(ExifTags.Base.Compression, _UNCOMPRESSED)
     check_tiff_pixels(width, height, bits=bits, compression=compression, n_bytes=n_bytes)
@@ -73,3 +75,4 @@ def check_is_whole(tags: Directory, n_bytes: int) -> None:
         raise ImageError(f"broken or cut off (it lists {len(places)} {kind} and needs {needed})")
     if compression == _UNCOMPRESSED and not places[:needed].all():
         raise ImageError("broken or cut off (some of its pixels are nowhere)")
+    return width, height

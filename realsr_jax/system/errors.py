@@ -96,8 +96,8 @@ def first_line(error: BaseException) -> str:
 
 
 def legible(text: str) -> str:
-    """Returns what a file says, without what a terminal would obey."""
-    return text if text.isprintable() else ascii(text)[1:-1]
+    """Returns a text in which what a terminal would obey, or cannot show, is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def in_one_line(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from typing import BinaryIO, Final
 from realsr_jax.system.errors import UsageError
 
 _TEMPORARY: Final = ".realsr-"
+_RANDOM: Final = 32  # hexadecimal digits that end the name
 _MOVED_ASIDE: Final = "old"
 _DAY: Final = 86400.0  # seconds
 
@@ -114,7 +115,7 @@ def remove_leftovers(place: Path) -> None:
         with contextlib.suppress(OSError), path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             age = time.time() - os.fstat(file.fileno()).st_mtime
-            if path.name.startswith(_name_here()) or age > _DAY:
+            if path.stem[:-_RANDOM] == _name_here() or age > _DAY:
                 _clear(_folder_of(path))
                 path.unlink(missing_ok=True)
 

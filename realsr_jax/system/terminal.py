@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Self, TextIO
 
+from realsr_jax.system.errors import legible
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -81,9 +83,7 @@ def flush_streams() -> None:
 def printable(text: str, stream: TextIO) -> str:
     """Escapes what a stream cannot print or a terminal would obey, as in the names of files."""
     encoding = stream.encoding or "utf-8"
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return legible(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def terminal_width() -> int:

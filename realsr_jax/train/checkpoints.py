@@ -207,7 +207,7 @@ def _check_sums(folder: Path) -> None:
     Those of earlier releases, and of runs that were killed between a checkpoint and its digests, have none.
     """
     sums = folder / _SUMS
-    for line in sums.read_text().splitlines() if sums.exists() else ():
+    for line in read_file(sums).decode().splitlines() if sums.exists() else ():
         recorded, _, name = line.partition("  ")
         if sha256_of(folder / name) != recorded:
             raise ValueError(f"the sha256 of {name} is not the recorded one")

@@ -96,9 +96,7 @@ def _sizes(photos: Iterable[Path]) -> set[tuple[int, int]]:
     sizes = set()
     for path in itertools.islice(photos, _MOST_ANNOUNCED):
         with contextlib.suppress(ImageError):
-            height, width = images.photo_size(path)
-            if all(isinstance(side, int) and side > 0 for side in (height, width)):  # not of a broken TIFF
-                sizes.add((height, width))
+            sizes.add(images.photo_size(path))
     return sizes
 
 

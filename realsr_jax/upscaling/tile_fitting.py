@@ -132,7 +132,9 @@ def _sides(length: int, overlap: int) -> Iterator[int]:
     least = max(2 * overlap, 4 * _STEP)
     count, side = 1, length
     while side > least:
-        count += 1
+        # So many that the side is another: to try all numbers would take minutes of a length of millions.
+        shorter = (side - 1) // _STEP * _STEP
+        count = max(count + 1, -(-(length - overlap) // (shorter - overlap)))
         side = -(-(length + (count - 1) * overlap) // count)
         side = -(-side // _STEP) * _STEP
         if least <= side < length:

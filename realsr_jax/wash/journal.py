@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from realsr_jax.system.files import file_state
+from realsr_jax.system.files import file_state, read_file
 from realsr_jax.system.shards import Shard
 from realsr_jax.wash.figures import Figures
 
@@ -80,7 +80,7 @@ class Journal:
         known: dict[str, Record] = {}
         is_cut_off = False
         for path in sorted(folder.glob("journal*.jsonl")):
-            content = path.read_text(encoding="utf-8", errors="replace")
+            content = read_file(path).decode(errors="replace")
             known |= _read_lines(content)
             if path == self._path:
                 is_cut_off = content[-1:] not in ("", "\n")  # by a kill, in the last line

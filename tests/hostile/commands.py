@@ -184,9 +184,9 @@ def _without_times(path: Path) -> bytes:
         {key: value for key, value in line.items() if key not in ("patches_per_second", "waiting")}
         for line in lines
     ]
-    texts = list(map(json.dumps, kept))
-    if path.name == "journal.jsonl":  # in the order in which pairs are measured, bad ones in each run
-        texts = sorted(set(texts))
+    texts = map(json.dumps, kept)
+    if path.name == "journal.jsonl":  # a pair that cannot be read is noted in each run
+        texts = dict.fromkeys(texts)
     return "\n".join(texts).encode()
 
 

@@ -50,7 +50,7 @@ class Tally:
 
 
 def kill_often(command: commands.Command, count: int, *, folder: Path, seed: int) -> Tally:
-    """Kills a command at moments from its start to its end; half of the kills hit a run that goes on.
+    """Kills a command within the last four fifths of its time; half of the kills hit a run that goes on.
 
     Args:
         command: which.
