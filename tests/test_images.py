@@ -886,6 +886,34 @@ def test_tiff_that_lists_too_few_strips(tmp_path, dtype, compression):
                 read_bytes(tmp_path, data)
 
 
+@pytest.mark.parametrize(
+    ("compression", "reason"),
+    [("raw", "some of its pixels are nowhere"), ("jpeg", "last pixels are missing")],
+)
+def test_tiff_whose_strip_ends_early(tmp_path, compression, reason):
+    data = bytearray(saved(pillow_image(random_samples(3, shape=(120, 80))), "TIFF", compression=compression))
+    assert read_bytes(tmp_path, data).rgb.shape == (120, 80, 3)
+    at = data.index(struct.pack("<HHI", 279, 4, 1)) + 8
+    place = struct.unpack_from("<I", data, data.index(struct.pack("<HHI", 273, 4, 1)) + 8)[0]
+    half = struct.unpack_from("<I", data, at)[0] // 2
+    struct.pack_into("<I", data, at, half)
+    with pytest.raises(images.ImageError, match="broken or cut off"):
+        read_bytes(tmp_path, data)
+    data[place + half - 2 : place + half] = b"\xff\xd9"
+    with pytest.raises(images.ImageError, match=reason):
+        read_bytes(tmp_path, data)
+
+
+def test_strips_of_jpeg_are_not_read_again_and_again(tmp_path):
+    strip = saved(pillow_image(random_samples(1, shape=(8, 16))), "JPEG")
+    tags = {258: 8, 259: 7, 262: 1, 278: 8, 279: (len(strip),) * 60}
+    samples = np.zeros((480, 16, 1), np.uint8)
+    apart = tiff_directory(samples, tags | {273: tuple(range(0, 60 * len(strip), len(strip)))})
+    assert read_bytes(tmp_path, apart + strip * 60).samples.shape == samples.shape
+    with pytest.raises(images.ImageError, match="its strips overlap"):
+        read_bytes(tmp_path, tiff_directory(samples, tags | {273: (0,) * 60}) + strip)
+
+
 def test_jpeg_that_ends_early(tmp_path):
     """A marker ends its scan: libjpeg makes the rest grey and says nothing to Pillow."""
     samples = random_samples(3, shape=(120, 80))

@@ -23,7 +23,7 @@ from realsr_jax.images.limits import check_memory, check_pixels
 from realsr_jax.images.metadata import fitting_profile, read_metadata, read_tiff_metadata
 from realsr_jax.images.photo import Photo
 from realsr_jax.images.png_chunks import without_pixels
-from realsr_jax.images.tiff_directories import Directory, check_is_whole, read_directories
+from realsr_jax.images.tiff_directories import Directory, check_is_whole, parts_of, read_directories
 from realsr_jax.system.files import open_file, read_file
 
 # The readers are called directly and not through `Image.open`, which warns about large photos (a warning can
@@ -41,6 +41,10 @@ _GREY_MODES: Final = ("1", "L", "LA", "La")
 _COLOUR_MODES: Final = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV")
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _UNASSOCIATED, _ASSOCIATED = 2, 1
+_JPEG_IN_TIFF: Final = 7
+_MOST_REPETITION: Final = 8
+"""How often the bytes of a TIFF are read as JPEG at most; tables belong to each of its parts."""
+
 _END_OF_JPEG: Final = b"\xff\xd9"
 _MORE_OF_JPEG: Final = b"".join((bytes(range(255)) * 8 + bytes([0xFF, 0xD0 + number])) for number in range(8))
 """Data that are no marker, and the restart markers, one of which may be waited for."""
@@ -135,15 +139,15 @@ def _decode_other(data: bytes, format: str) -> Photo:
     check_pixels(format, *image.size, len(data))
     check_memory(*image.size, 4)
     image.load()
-    if format == "JPEG" and _lacks_end(image, data, scan):
-        raise ImageError("broken or cut off (its last pixels are missing)")
+    if format == "JPEG":
+        _check_end(image, data, scan)
     metadata, orientation = read_metadata(image.info)
     samples = _upright(_samples(image), orientation)
     return Photo(samples, metadata, format, _remarks(_count_frames(image), image.mode))
 
 
-def _lacks_end(image: Image.Image, data: bytes, scan: int) -> bool:
-    """Tells whether the last scan of a loaded JPEG, whose first starts at `scan`, ends too early.
+def _check_end(image: Image.Image, data: bytes, scan: int) -> None:
+    """Refuses a loaded JPEG, whose first scan starts at `scan`, if the last one ends too early.
 
     Libjpeg makes the rest grey, or in progressive files like its surroundings, and Pillow does not pass on
     its warning. But data that are put in at the end change such pixels, and no others.
@@ -151,11 +155,12 @@ def _lacks_end(image: Image.Image, data: bytes, scan: int) -> bool:
     last: Any = image.getpixel((image.width - 1, image.height - 1))
     is_grey = set(np.atleast_1d(last)) <= {127, 128}  # of CMYK it is 127
     if not is_grey and "progressive" not in image.info:
-        return False
+        return
     end = data.find(_END_OF_JPEG, scan)
     longer = JpegImageFile(io.BytesIO(data[:end] + _MORE_OF_JPEG + _END_OF_JPEG))
     longer.load()
-    return ImageChops.difference(image, longer).getbbox(alpha_only=False) is not None
+    if ImageChops.difference(image, longer).getbbox(alpha_only=False) is not None:
+        raise ImageError("broken or cut off (its last pixels are missing)")
 
 
 def _count_frames(image: Image.Image) -> int:
@@ -270,12 +275,32 @@ def _decode_tiff(data: bytes) -> Photo:
             samples, white = _scaled(samples)
         samples = _upright(samples, orientation)
     else:
+        if tags.get(ExifTags.Base.Compression) == _JPEG_IN_TIFF:
+            _check_jpeg_parts(data, tags)
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
         # Pillow would warn about large photos when it makes this itself.
         image.im = Image.core.new(image.mode, (width, height))
         image.load()  # which also turns it upright
         samples, mode = _samples(image), image.mode
     return Photo(samples, metadata, "TIFF", _remarks(n_frames, mode), white)
+
+
+def _check_jpeg_parts(data: bytes, tags: Directory) -> None:
+    """Refuses a TIFF of strips or tiles of JPEG if one ends too early, of which libtiff only warns."""
+    places, sizes = parts_of(tags)
+    tables = tags.get(ExifTags.Base.JPEGTables, b"")[:-2]
+    if len(places) * len(tables) + sum(sizes) > _MOST_REPETITION * len(data):
+        raise ImageError("broken (its strips overlap)")
+    for place, size in zip(places, sizes, strict=True):
+        part = data[place : place + size]
+        jpeg = tables + part[2:] if tables else part
+        file = io.BytesIO(jpeg)
+        image = JpegImageFile(file)
+        scan = file.tell()
+        check_pixels("JPEG", *image.size, len(jpeg))
+        check_memory(*image.size, 4)
+        image.load()
+        _check_end(image, jpeg, scan)
 
 
 def _deep_type(tags: Directory) -> type[np.number] | None:

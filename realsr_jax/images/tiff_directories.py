@@ -13,6 +13,7 @@ from realsr_jax.images.limits import check_tiff_pixels
 Directory = TiffImagePlugin.ImageFileDirectory_v2
 
 _UNCOMPRESSED: Final = 1
+_YCBCR: Final = 6
 
 
 def read_directories(data: bytes) -> tuple[Directory, int]:
@@ -44,6 +45,16 @@ def read_directories(data: bytes) -> tuple[Directory, int]:
     return directory, n_directories
 
 
+def parts_of(tags: Directory) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns where the strips or tiles of a directory start, and their sizes in bytes."""
+    base = ExifTags.Base
+    names = (base.TileOffsets, base.TileByteCounts)
+    if base.TileOffsets not in tags:
+        names = (base.StripOffsets, base.StripByteCounts)
+    places, sizes = (tags.get(name, ()) for name in names)
+    return places, sizes
+
+
 def check_is_whole(tags: Directory, n_bytes: int) -> tuple[int, int]:
     """Returns width and height of a file's first page if its pixels, by its directory, can all be there.
 
@@ -65,14 +76,17 @@ def check_is_whole(tags: Directory, n_bytes: int) -> tuple[int, int]:
         rows, columns = tags[ExifTags.Base.TileLength], tags[ExifTags.Base.TileWidth]
     else:
         rows, columns = min(tags.get(ExifTags.Base.RowsPerStrip, height), height), width
-    planes = tags.get(ExifTags.Base.SamplesPerPixel, 1)
-    planes = planes if tags.get(ExifTags.Base.PlanarConfiguration, 1) == 2 else 1
+    channels = tags.get(ExifTags.Base.SamplesPerPixel, 1)
+    planes = channels if tags.get(ExifTags.Base.PlanarConfiguration, 1) == 2 else 1
     needed = -(-height // max(rows, 1)) * -(-width // max(columns, 1)) * planes
-    places = tags.get(ExifTags.Base.TileOffsets if is_tiled else ExifTags.Base.StripOffsets, ())
-    places = np.atleast_1d(np.asarray(places, np.uint64))
+    places, sizes = parts_of(tags)
     if len(places) < needed:
         kind = "tiles" if is_tiled else "strips"
         raise ImageError(f"broken or cut off (it lists {len(places)} {kind} and needs {needed})")
-    if compression == _UNCOMPRESSED and not places[:needed].all():
-        raise ImageError("broken or cut off (some of its pixels are nowhere)")
+    if compression == _UNCOMPRESSED:
+        # Of reduced colour there are fewer bytes.
+        is_reduced = tags.get(ExifTags.Base.PhotometricInterpretation) == _YCBCR
+        n_pixels = 0 if is_reduced else height * planes * -(-width * bits * channels // planes // 8)
+        if not all(places[:needed]) or (sizes and sum(sizes[:needed]) < n_pixels):
+            raise ImageError("broken or cut off (some of its pixels are nowhere)")
     return width, height
