@@ -176,3 +176,29 @@ def test_nothing_that_a_terminal_obeys_is_printed(text, encoding, shown, monkeyp
     monkeypatch.setattr("sys.stdout", stream)
     terminal.say(text, text)
     assert stream.buffer.getvalue().decode(encoding) == f"{shown}\n{shown}\n"
+
+
+def test_what_fails_in_threads_of_libraries_and_at_exit_is_not_printed():
+    code = """
+import atexit, sys, threading
+from realsr_jax.system.terminal import silence_threads
+
+def fail():
+    raise OSError("no space")
+
+def as_libraries_do():
+    try:
+        fail()
+    except OSError:
+        sys.excepthook(*sys.exc_info())
+
+silence_threads()
+atexit.register(fail)
+thread = threading.Thread(target=as_libraries_do)
+thread.start()
+thread.join()
+raise RuntimeError("told")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("RuntimeError: told\n") and "no space" not in done.stderr

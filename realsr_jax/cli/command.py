@@ -16,7 +16,14 @@ from absl import flags
 import realsr_jax
 from realsr_jax.system.errors import MEMORY_TEXT, ListError, UsageError, first_line
 from realsr_jax.system.files import check_output_file, check_output_folder
-from realsr_jax.system.terminal import complain, flush_streams, open_missing_streams, say, silent_libraries
+from realsr_jax.system.terminal import (
+    complain,
+    flush_streams,
+    open_missing_streams,
+    say,
+    silence_threads,
+    silent_libraries,
+)
 
 _COLUMN: Final = 24
 _WIDTH: Final = 110
@@ -126,7 +133,12 @@ def run(
         0 on success, 1 if the command failed, 2 if the command line is wrong, 130 on Ctrl-C.
     """
     args = list(sys.argv if argv is None else argv)
+    shows_all = bool(os.environ.get("REALSR_DEBUG")) or any(
+        re.fullmatch(r"--?debug(=true)?", arg) for arg in args[1:]
+    )
     open_missing_streams()
+    if argv is None and not shows_all:
+        silence_threads()
     try:
         values = _parse(name, args, description or "", define_flags)
         with silent_libraries():
@@ -140,7 +152,7 @@ def run(
             os.kill(os.getpid(), signal.SIGINT)
         return 130
     except (ValueError, OSError, RuntimeError, MemoryError, flags.Error) as error:
-        if os.environ.get("REALSR_DEBUG") or any(re.fullmatch(r"--?debug(=true)?", arg) for arg in args[1:]):
+        if shows_all:
             with contextlib.suppress(OSError):
                 traceback.print_exc()
         return _explain(name, error)

@@ -11,6 +11,7 @@ Exit status: 0 if the run is complete, 1 if it failed, 2 if the command line is 
 
 import contextlib
 import dataclasses
+import logging
 import os
 import re
 import shlex
@@ -200,6 +201,7 @@ def _main(values: flags.FlagValues, argv: Sequence[str]) -> int:
 
         from realsr_jax.train.loop import train
 
+        logging.getLogger("absl").disabled = True  # what Orbax says of errors that it raises too
         typed = shlex.join(["realsr-train", *told])
         result = train(config, cast(Path, workdir), say=say, command=typed, profile=profile)
     return 0 if result.is_complete else 3

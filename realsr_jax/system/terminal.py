@@ -4,8 +4,10 @@ import contextlib
 import functools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from realsr_jax.system.errors import legible
@@ -69,6 +71,20 @@ def open_missing_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number, so this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def silence_threads() -> None:
+    """Keeps from the user what fails in threads of libraries and at exit: whoever waits for it tells it.
+
+    Tensorstore's threads print a traceback for each array that does not fit on a disk.
+    """
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = tell
+    sys.unraisablehook = lambda _: None
 
 
 def flush_streams() -> None:

@@ -287,7 +287,7 @@ def assert_refused(process, telling):
     status, told = finished(process)
     assert status in (1, 2), told
     assert re.search(telling, told, re.IGNORECASE), told
-    assert "Traceback" not in told
+    assert "Traceback" not in told and "ERROR:" not in told, told
 
 
 @pytest.mark.parametrize("name", all_but("make_lr"))
