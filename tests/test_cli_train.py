@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 
 import golden
 import numpy as np
@@ -51,6 +52,13 @@ def _shown(capsys, *args):
     [
         ([], 2, "--config is missing: name a bundled configuration"),
         (["--config.batch_size=3"], 2, "--config is missing"),
+        (["--lists"], 2, "Unknown command line flag 'lists'. Did you mean: list ?"),
+        ([WORK], 2, "--config is missing"),
+        (
+            ["--config=run", WORK],
+            2,
+            "--config=run: did you mean run.py? no such file, nor one of the bundled",
+        ),
         (["--config=nope"], 2, "realsr-train: --config=nope: no such file, nor one of the bundled"),
         (["--config=aim2020_testset"], 2, "describes no training run"),
         ([RUN], 2, "--workdir is missing: name a directory for the run"),
@@ -108,6 +116,7 @@ def _shown(capsys, *args):
         (["--config=clean"], 2, "--config=clean: did you mean clean_x2? no such file, nor "),
         ([RUN, "--config.bach_size=3"], 2, "--config.bach_size=3: did you mean --config.batch_size? "),
         ([RUN, "--batch_size=3"], 2, "--batch_size=3: is a field of the configuration, write --config.batch"),
+        ([RUN, "--model.scale=3"], 2, "is a field of the configuration, write --config.model.scale=3"),
         (
             [RUN, WORK, f"--config.seed={2**63}"],
             2,
@@ -157,6 +166,14 @@ def test_missing_data_leave_no_directory(capsys, tmp_path):
 def test_help(capsys):
     assert run("--help") == 0
     assert "--workdir=DIR" in capsys.readouterr().out
+
+
+def test_commands_of_the_help_name_what_there_is(tmp_path):
+    (tmp_path / "run.py").rename(tmp_path / "my_run.py")
+    commands = re.findall(r"^  realsr-train (.*)$", str(train.__doc__).replace("\\\n", ""), re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert run(*shlex.split(command), "--show") == 0, command
 
 
 def test_overrides(capsys):

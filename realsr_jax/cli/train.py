@@ -1,7 +1,7 @@
 r"""realsr-train: trains a network on all devices; started again with the same directory, it continues.
 
   realsr-train --config=oaddet_aim --workdir=runs/oaddet_aim
-  realsr-train --config=default_x2 --workdir=runs/mine "--config.train[0].hr=photos/" \
+  realsr-train --config=own_photos_x2 --workdir=runs/mine "--config.train[0].hr=photos/" \
       --config.valid.hr=photos_valid/
   realsr-train --config=my_run.py --workdir=runs/my_run --config.start_from=weights/oaddet
 
@@ -32,7 +32,9 @@ from realsr_jax.system.terminal import say
 from realsr_jax.train.run_config import describe, without_folders
 from realsr_jax.train.train_config import TrainConfig
 
-_NO_CONFIG: Final = "--config is missing: name a bundled configuration, such as default_x2, or a Python file"
+_NO_CONFIG: Final = (
+    "--config is missing: name a bundled configuration, such as own_photos_x2, or a Python file (see --list)"
+)
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(TrainConfig))
 
@@ -85,11 +87,11 @@ def _define_config(table: command.FlagTable) -> None:
     )
     args = table.argv[1:]
     for arg in args:
-        if re.match(rf"--?({'|'.join(_FIELDS)})(=|$)", arg):
+        if re.match(rf"--?({'|'.join(_FIELDS)})([=.[]|$)", arg):
             raise UsageError(f"{arg}: is a field of the configuration, write --config.{arg.lstrip('-')}")
-    if args and not any(re.match(r"--?(config|list)(=|$)", arg) for arg in args):
-        raise UsageError(_NO_CONFIG)
     overrides = [arg for arg in args if re.match(r"--?(no)?config\.", arg)]
+    if overrides and not any(re.match(r"--?config(=|$)", arg) for arg in args):
+        raise UsageError(_NO_CONFIG)
     config_flags.DEFINE_config_dataclass(
         "config",
         TrainConfig(),
