@@ -320,6 +320,7 @@ def test_a_configuration_file_with_values_of_the_wrong_kind(capsys, tmp_path, ol
     [
         ("patch_size", "patchsize", "'patchsize'; did you mean patch_size?"),
         ("patch_size=16", "learning_rate=1e-4", "it is a field of StepDecay(learning_rate=...), Cosine(lea"),
+        ("HrFolder(", "Noise(", "; from realsr_jax.data.camera import Noise"),
         ("HrFolder(", "PairFolder(", "; from realsr_jax.data.sources import PairFolder"),
         ("def get", "from realsr_jax.losses import Ssim\n\n\ndef get", "; did you mean SSIM?"),
         (
@@ -348,11 +349,14 @@ def test_list_names_all_there_is(capsys):
         "EDSRConfig(n_resblocks=32, n_feats=256, scale=2, res_scale=0.1, edge_padding=True)",
         "HrFolder(hr='', border='clamp', reduction=1.0)",
         "Mixed(parts)",
+        "ValidationSet(name, source, protocol='aim')",
+        "Noise(share=0.7, sigma=(0.0, 8.0), photon=(0.0, 1.0), correlated=0.5, chroma=(1.0, 2.0))",
         "ClipL1(clip_min=0.0, clip_max=10.0)",
         "StepDecay(learning_rate=0.0001, decay_at=(), gamma=0.5)",
         "AdamW(b1=0.9, b2=0.999, eps=1e-08, weight_decay=0.01)",
     ):
         assert re.search(rf"^  {re.escape(call)}\n      \S", text, re.MULTILINE), call
+    assert "early_jpeg=Jpeg(share=0.0, quality=(60, 100), " in text  # not that of Jpeg()
 
 
 @pytest.mark.parametrize(

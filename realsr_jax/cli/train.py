@@ -46,8 +46,8 @@ def _define_flags(table: command.FlagTable) -> None:
     table.section("Run")
     table.switch(
         "list",
-        "print the bundled configurations, and the networks, sources, losses, schedules and optimisers that "
-        "a configuration can name, with their fields, and stop",
+        "print the bundled configurations, and the networks, sources, degradations, losses, schedules and "
+        "optimisers that a configuration can name, with their fields, and stop",
     )
     _define_config(table)
     table.text(
