@@ -115,8 +115,11 @@ def _shown(capsys, *args):
         ([RUN, "--config.train.hr=x"], 2, "did you mean --config.train[0].hr or --config.valid.hr? "),
         (["--config=clean"], 2, "--config=clean: did you mean clean_x2? no such file, nor "),
         ([RUN, "--config.bach_size=3"], 2, "--config.bach_size=3: did you mean --config.batch_size? "),
-        ([RUN, "--batch_size=3"], 2, "--batch_size=3: is a field of the configuration, write --config.batch"),
-        ([RUN, "--model.scale=3"], 2, "is a field of the configuration, write --config.model.scale=3"),
+        ([RUN, "--batch_size=3"], 2, "--batch_size=3: is no flag, did you mean --config.batch_size=3?"),
+        ([RUN, "--model.scale=3"], 2, "--model.scale=3: is no flag, did you mean --config.model.scale=3?"),
+        ([RUN, "--patchsize", "3"], 2, "--patchsize: is no flag, did you mean --config.patch_size?"),
+        ([RUN, "--learning_rate=1"], 2, "did you mean --config.schedule.learning_rate=1?"),
+        ([RUN, "--workdirs=w"], 2, "Unknown command line flag 'workdirs'. Did you mean: workdir ?"),
         (
             [RUN, WORK, f"--config.seed={2**63}"],
             2,
