@@ -537,7 +537,7 @@ def test_a_signal_is_answered_while_a_step_is_compiled():
             said.append("compiled")
         signal.raise_signal(signal.SIGTERM)
     assert said[-2:] == [
-        "told to stop: the run will, once the step that it is at is done and saved",
+        "told to stop: the run saves and ends after a few more steps",
         "compiled",
     ]
     assert noted == [signal.SIGINT, signal.SIGTERM]

@@ -436,7 +436,7 @@ def _signals_noted(say: Say) -> Iterator[list[int]]:
         while number := hears.recv(1):
             if number[0] in _STOPS and not is_told:
                 is_told = True
-                say("told to stop: the run will, once the step that it is at is done and saved")
+                say("told to stop: the run saves and ends after a few more steps")
 
     teller = threading.Thread(target=answer, daemon=True)
     teller.start()
