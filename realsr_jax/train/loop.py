@@ -448,6 +448,7 @@ def _signals_noted(say: Say) -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(waked)
+        told.shutdown(socket.SHUT_RDWR)  # closing would not do where a forked process has it too
         told.close()
         teller.join()
         hears.close()
