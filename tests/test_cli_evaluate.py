@@ -247,6 +247,19 @@ def test_endings(hr, other):
     assert (hr, other) in [pair[1:] for pair in pairs]
 
 
+def test_patterns_with_a_star():
+    """What the star stands for is the name, as in training and washing; other patterns are lists of files."""
+    touch("a/1L.png", "a/1H.png", "a/2L.png", "a/2H.png", "a/2H.txt", "b/c/2H.png")
+    assert matched(hr="a/*H.png", lr="a/*L.png") == (
+        [("1H", "1H.png", "1L.png"), ("2H", "2H.png", "2L.png")],
+        [],
+        2,
+    )
+    assert matched(hr="*/**/2H.png", sr="b/c")[0] == [("2H", "2H.png", "2H.png")]
+    with pytest.raises(UsageError, match=r"^a/\*M.png: no image file matches this pattern; expected LR im"):
+        matched(hr="a/*H.png", lr="a/*M.png")
+
+
 def test_names_that_only_look_like_endings():
     touch("hr/box2.png", "hr/box3.png", "lr/box2x2.png", "lr/box3x2.png")
     pairs, problems, _ = matched(hr="hr", lr="lr")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 
 import golden
 import numpy as np
@@ -51,6 +52,13 @@ def _shown(capsys, *args):
     [
         ([], 2, "--config is missing: name a bundled configuration"),
         (["--config.batch_size=3"], 2, "--config is missing"),
+        (["--lists"], 2, "Unknown command line flag 'lists'. Did you mean: list ?"),
+        ([WORK], 2, "--config is missing"),
+        (
+            ["--config=run", WORK],
+            2,
+            "--config=run: did you mean run.py? no such file, nor one of the bundled",
+        ),
         (["--config=nope"], 2, "realsr-train: --config=nope: no such file, nor one of the bundled"),
         (["--config=aim2020_testset"], 2, "describes no training run"),
         ([RUN], 2, "--workdir is missing: name a directory for the run"),
@@ -107,7 +115,11 @@ def _shown(capsys, *args):
         ([RUN, "--config.train.hr=x"], 2, "did you mean --config.train[0].hr or --config.valid.hr? "),
         (["--config=clean"], 2, "--config=clean: did you mean clean_x2? no such file, nor "),
         ([RUN, "--config.bach_size=3"], 2, "--config.bach_size=3: did you mean --config.batch_size? "),
-        ([RUN, "--batch_size=3"], 2, "--batch_size=3: is a field of the configuration, write --config.batch"),
+        ([RUN, "--batch_size=3"], 2, "--batch_size=3: is no flag, did you mean --config.batch_size=3?"),
+        ([RUN, "--model.scale=3"], 2, "--model.scale=3: is no flag, did you mean --config.model.scale=3?"),
+        ([RUN, "--patchsize", "3"], 2, "--patchsize: is no flag, did you mean --config.patch_size?"),
+        ([RUN, "--learning_rate=1"], 2, "did you mean --config.schedule.learning_rate=1?"),
+        ([RUN, "--workdirs=w"], 2, "Unknown command line flag 'workdirs'. Did you mean: workdir ?"),
         (
             [RUN, WORK, f"--config.seed={2**63}"],
             2,
@@ -157,6 +169,14 @@ def test_missing_data_leave_no_directory(capsys, tmp_path):
 def test_help(capsys):
     assert run("--help") == 0
     assert "--workdir=DIR" in capsys.readouterr().out
+
+
+def test_commands_of_the_help_name_what_there_is(tmp_path):
+    (tmp_path / "run.py").rename(tmp_path / "my_run.py")
+    commands = re.findall(r"^  realsr-train (.*)$", str(train.__doc__).replace("\\\n", ""), re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert run(*shlex.split(command), "--show") == 0, command
 
 
 def test_overrides(capsys):
@@ -303,6 +323,7 @@ def test_a_configuration_file_with_values_of_the_wrong_kind(capsys, tmp_path, ol
     [
         ("patch_size", "patchsize", "'patchsize'; did you mean patch_size?"),
         ("patch_size=16", "learning_rate=1e-4", "it is a field of StepDecay(learning_rate=...), Cosine(lea"),
+        ("HrFolder(", "Noise(", "; from realsr_jax.data.camera import Noise"),
         ("HrFolder(", "PairFolder(", "; from realsr_jax.data.sources import PairFolder"),
         ("def get", "from realsr_jax.losses import Ssim\n\n\ndef get", "; did you mean SSIM?"),
         (
@@ -331,11 +352,14 @@ def test_list_names_all_there_is(capsys):
         "EDSRConfig(n_resblocks=32, n_feats=256, scale=2, res_scale=0.1, edge_padding=True)",
         "HrFolder(hr='', border='clamp', reduction=1.0)",
         "Mixed(parts)",
+        "ValidationSet(name, source, protocol='aim')",
+        "Noise(share=0.7, sigma=(0.0, 8.0), photon=(0.0, 1.0), correlated=0.5, chroma=(1.0, 2.0))",
         "ClipL1(clip_min=0.0, clip_max=10.0)",
         "StepDecay(learning_rate=0.0001, decay_at=(), gamma=0.5)",
         "AdamW(b1=0.9, b2=0.999, eps=1e-08, weight_decay=0.01)",
     ):
         assert re.search(rf"^  {re.escape(call)}\n      \S", text, re.MULTILINE), call
+    assert "early_jpeg=Jpeg(share=0.0, quality=(60, 100), " in text  # not that of Jpeg()
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,11 @@ def test_align(capsys):
         (("--lr=lr", "--hr=hr", "--output=out", "--shard=0/8"), "--shard='0/8' is no part"),
         (("--lr=lr", "--hr=hr", "--output=out", "extra"), "unexpected argument 'extra'"),
         (("--lr=lr", "--hr=other", "--output=out"), "no files of the same name"),
+        (("--lr=hr", "--hr=lr", "--output=out"), "--lr=hr holds the larger images; give them as --hr, the "),
+        (
+            ("--lr=hr", "--hr=hr", "--output=out"),
+            "--lr=hr and --hr=hr: hr/0.png would be its own LR; name two",
+        ),
     ],
 )
 def test_wrong_command_lines(args, message, capsys):

@@ -3,6 +3,7 @@
 REALSR_KILLS=10 makes the test of sudden deaths longer.
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -44,6 +45,7 @@ from realsr_jax.train.progress_lines import headline_name
 from realsr_jax.train.run_config import without_folders
 from realsr_jax.train.step import make_state, replicate
 from realsr_jax.train.train_config import TrainConfig, ValidationSet
+from realsr_jax.train.validation import Outcome
 from realsr_jax.weights import load_weights, save_weights
 
 KILLS = int(os.environ.get("REALSR_KILLS", "2"))
@@ -523,6 +525,41 @@ def test_a_long_compilation_is_told(folder, monkeypatch):
     with lines.compiling():
         assert told.wait(60)
     assert not [thread for thread in threading.enumerate() if "go_on" in thread.name]
+
+
+def test_a_signal_is_answered_while_a_step_is_compiled():
+    """Compiling is a long call without Python, as this one is."""
+    said = []
+    with loop._signals_noted(said.append) as noted:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        while not noted:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)
+            said.append("compiled")
+        signal.raise_signal(signal.SIGTERM)
+    assert said[-2:] == [
+        "told to stop: the run saves and ends after a few more steps",
+        "compiled",
+    ]
+    assert noted == [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize(
+    ("score", "start", "epoch", "words"),
+    [
+        (30.0, None, 2, "best so far"),
+        (30.0, 29.5, 2, "best so far"),
+        (30.0, 30.25, 2, "0.2500 BELOW the weights it started from, best epoch so far"),
+        (30.0, 30.25, 1, "best in epoch 1"),
+    ],
+)
+def test_best_is_not_said_of_what_is_below_the_start(folder, score, start, epoch, words):
+    said = []
+    config = _config(folder, epochs=3, steps_per_epoch=10)
+    lines = progress_lines.TrainProgressLines(config, None, said.append, start=0)
+    values = {"score": score, "psnr_y": score, "psnr_rgb": score, "ssim": 0.5, "aim_score": 0.5}
+    state = RunState(best_score=30.0, best_epoch=epoch, start_score=start, bicubic_scores={"valid": 29.0})
+    lines.evaluation(20, {"valid": Outcome(score, values, {})}, state)
+    assert f"(1.0000 above bicubic, {words})" in said[0]
 
 
 def test_stop_at_the_end_of_an_epoch_leaves_its_evaluation_to_the_next_start(folder, tmp_path):

@@ -13,9 +13,10 @@ from scipy import ndimage
 from realsr_jax.wash.align import align_pair
 from realsr_jax.wash.colour import compare_colours
 from realsr_jax.wash.difference import differing_share, measure_difference, predict
+from realsr_jax.wash.figures import Figures
 from realsr_jax.wash.journal import Record
 from realsr_jax.wash.measure import measure_pair
-from realsr_jax.wash.pair_files import make_entry
+from realsr_jax.wash.pair_files import _format_figures, make_entry
 from realsr_jax.wash.registration import register, warp
 from realsr_jax.wash.sharpness import compare_sharpness, measure_detail
 from realsr_jax.wash.verdict import Limits, Verdict, judge
@@ -252,3 +253,9 @@ def test_the_page_shows_the_part_that_differs_most(tmp_path, scale):
         assert pixels.shape == cut.shape
         assert pixels.size <= 3 * 400 * 272
         assert np.abs(pixels - cut).mean() < 5
+
+
+def test_the_page_shows_no_minus_before_zero():
+    shown = _format_figures(Figures(shift_x=-0.001, shift_y=-0.5, rotation=-0.004, zoom=-0.0))
+    assert shown["shift"] == "0.00, -0.50 LR px"
+    assert (shown["rotation"], shown["zoom"], shown["gain"]) == ("0.00 degrees", "0.00 %", "not measured")

@@ -37,9 +37,10 @@ def load_config(name: str) -> Any:
     path = _find(name)
     if not path.is_file():
         names = bundled_configs()
+        is_near = Path(f"{path}.py").is_file()
+        meant = f"did you mean {name}.py? " if is_near else did_you_mean(name, names)
         raise UsageError(
-            f"--config={name}: {did_you_mean(name, names)}no such file, nor one of the bundled "
-            f"configurations: {', '.join(names)}"
+            f"--config={name}: {meant}no such file, nor one of the bundled configurations: {', '.join(names)}"
         )
     try:
         content = runpy.run_path(str(path))

@@ -2,6 +2,7 @@
 
   realsr-evaluate --lr=valid/LR --hr=valid/HR --report=report
   realsr-evaluate --lr=Set5/LR_bicubic/X2 --hr=Set5/HR_X2 --weights=bicubic --protocol=benchmark
+  realsr-evaluate --lr='photos/*_small.png' --hr='photos/*_large.png'
   realsr-evaluate --sr=results --hr=valid/HR --scale=2 --json=scores.json
 
 Exit status: 0 if every image was scored, 1 if one was not, 2 if the command line is wrong.
@@ -32,8 +33,10 @@ _NAME = "realsr-evaluate"
 
 
 def _define_flags(table: command.FlagTable) -> None:
-    table.section(
-        "Files (files and folders, comma-separated; matched by name, less endings such as _HR, _LR, _SR, x2)"
+    table.section("Files (files, folders and quoted patterns, comma-separated)")
+    table.note(
+        "Matched by name, less endings such as _HR, _LR, _SR and x2; under a pattern with one star, by what "
+        "that stands for."
     )
     table.texts(
         "hr",

@@ -1,7 +1,7 @@
 r"""realsr-train: trains a network on all devices; started again with the same directory, it continues.
 
   realsr-train --config=oaddet_aim --workdir=runs/oaddet_aim
-  realsr-train --config=default_x2 --workdir=runs/mine "--config.train[0].hr=photos/" \
+  realsr-train --config=own_photos_x2 --workdir=runs/mine "--config.train[0].hr=photos/" \
       --config.valid.hr=photos_valid/
   realsr-train --config=my_run.py --workdir=runs/my_run --config.start_from=weights/oaddet
 
@@ -16,7 +16,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast, get_args
@@ -33,9 +33,9 @@ from realsr_jax.system.terminal import say
 from realsr_jax.train.run_config import describe, without_folders
 from realsr_jax.train.train_config import TrainConfig
 
-_NO_CONFIG: Final = "--config is missing: name a bundled configuration, such as default_x2, or a Python file"
-
-_FIELDS: Final = tuple(field.name for field in dataclasses.fields(TrainConfig))
+_NO_CONFIG: Final = (
+    "--config is missing: name a bundled configuration, such as own_photos_x2, or a Python file (see --list)"
+)
 
 _IN_FLAGS: Final = (int, float, str, bool, tuple[int, ...], tuple[int, int], tuple[float, float])
 """Types of the fields that a flag can override."""
@@ -45,8 +45,8 @@ def _define_flags(table: command.FlagTable) -> None:
     table.section("Run")
     table.switch(
         "list",
-        "print the bundled configurations, and the networks, sources, losses, schedules and optimisers that "
-        "a configuration can name, with their fields, and stop",
+        "print the bundled configurations, and the networks, sources, degradations, losses, schedules and "
+        "optimisers that a configuration can name, with their fields, and stop",
     )
     _define_config(table)
     table.text(
@@ -72,6 +72,7 @@ def _define_flags(table: command.FlagTable) -> None:
     table.text("coordinator", "HOST:PORT", "elsewhere: where process 0 listens")
     table.whole("num_processes", "how many there are", least=1)
     table.whole("process_id", "which this is, from 0", least=0)
+    _check_guesses(table)
 
 
 def _define_config(table: command.FlagTable) -> None:
@@ -85,12 +86,9 @@ def _define_config(table: command.FlagTable) -> None:
         "--config.valid=none trains without evaluation",
     )
     args = table.argv[1:]
-    for arg in args:
-        if re.match(rf"--?({'|'.join(_FIELDS)})(=|$)", arg):
-            raise UsageError(f"{arg}: is a field of the configuration, write --config.{arg.lstrip('-')}")
-    if args and not any(re.match(r"--?(config|list)(=|$)", arg) for arg in args):
-        raise UsageError(_NO_CONFIG)
     overrides = [arg for arg in args if re.match(r"--?(no)?config\.", arg)]
+    if overrides and not any(re.match(r"--?config(=|$)", arg) for arg in args):
+        raise UsageError(_NO_CONFIG)
     config_flags.DEFINE_config_dataclass(
         "config",
         TrainConfig(),
@@ -98,6 +96,15 @@ def _define_config(table: command.FlagTable) -> None:
         sys_argv=list(table.argv),
         parse_fn=partial(_load, overrides=overrides),
     )
+
+
+def _check_guesses(table: command.FlagTable) -> None:
+    """Raises UsageError for a field of the configuration that is written like a flag, well or nearly."""
+    fields = _leaves(_paths(TrainConfig(), "--config"))
+    for arg in table.argv[1:]:
+        name = re.match(r"--?(\w+)(?=[=.[]|$)", arg)
+        if name and (near := closest_name(name[1], [*fields, *table.values, "debug"])) in fields:
+            raise UsageError(f"{arg}: is no flag, did you mean {fields[near]}{arg[name.end() :]}?")
 
 
 def _load(name: str, overrides: Sequence[str]) -> TrainConfig:
@@ -140,7 +147,7 @@ def _meant_field(config: TrainConfig, reached: str, step: str, inside: Collectio
         return ""
     elsewhere = list(_paths(config, "--config"))
     meant = [path for path in elsewhere if path.endswith(f".{step}")]
-    leaves = {path.rpartition(".")[2]: path for path in reversed(elsewhere)}
+    leaves = _leaves(elsewhere)
     if not meant and (near := closest_name(step, inside)):
         meant = [f"{reached}.{near}"]
     elif not meant and (near := closest_name(step, leaves)):
@@ -154,6 +161,11 @@ def _paths(target: Any, reached: str) -> Iterator[str]:
         path = reached + (step if step.startswith("[") else f".{step}")
         yield path
         yield from _paths(entry, path)
+
+
+def _leaves(paths: Iterable[str]) -> dict[str, str]:
+    """Returns the first of the paths of fields for each name that they end in."""
+    return {path.rpartition(".")[2]: path for path in reversed(list(paths))}
 
 
 def _inside(target: Any) -> dict[str, tuple[Any, Any]]:

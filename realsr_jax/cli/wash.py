@@ -93,6 +93,10 @@ def _main(values: flags.FlagValues) -> int:
     workers = values.workers or count_cores()
     scale = values.scale or commonest_scale(pairs)
     if scale is None:
+        if commonest_scale([dataclasses.replace(pair, lr=pair.hr, hr=pair.lr) for pair in pairs]):
+            raise UsageError(
+                f"--lr={values.lr} holds the larger images; give them as --hr, the others as --lr"
+            )
         raise UsageError("no pair's HR is a whole number of times as large as its LR; pass --scale")
     if align is not None:
         _check_align(align, pairs)
@@ -136,9 +140,15 @@ def _list_pairs(lr: str, hr: str) -> tuple[list[Record], list[str]]:
             problems.append(f"{hr_path}: no list can tell it from {pairs[name].hr}; rename one")
         else:
             pairs[name] = Record(name, str(lr_path), str(hr_path))
+    lr, hr = map(os.path.expanduser, (lr, hr))
     if not pairs:
-        lr, hr = map(os.path.expanduser, (lr, hr))
         raise UsageError(f"--lr={lr} and --hr={hr}: no files of the same name")
+    same = [pair.hr for pair in pairs.values() if os.path.realpath(pair.lr) == os.path.realpath(pair.hr)]
+    if same:
+        raise UsageError(
+            f"--lr={lr} and --hr={hr}: {same[0]} would be its own LR; name two folders, or patterns such as "
+            "'photos/*_LR.png' and 'photos/*_HR.png'"
+        )
     return list(pairs.values()), problems
 
 

@@ -1,11 +1,13 @@
 """Which files of an evaluation show the same picture."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from realsr_jax.data.matching import KeyedFile, match_files
+from realsr_jax.data.errors import DataError
+from realsr_jax.data.matching import KeyedFile, find_keyed, match_files
 from realsr_jax.images import ImageError, find_photos
 from realsr_jax.system.errors import UsageError
 
@@ -31,7 +33,8 @@ def match_images(inputs: Mapping[str, Sequence[str]]) -> tuple[list[ImagePair], 
     """Matches files by name, see `match_files`; one file each is a match whatever the names.
 
     Args:
-        inputs: files and folders by role: "hr", and "lr" or "sr" or both.
+        inputs: files, folders and patterns by role: "hr", and "lr" or "sr" or both. Under a pattern with one
+            star, what that stands for is matched, as in `find_keyed`.
 
     Returns:
         The pictures of which there is a file in every role, in the order of the HR images; a line for each
@@ -41,8 +44,8 @@ def match_images(inputs: Mapping[str, Sequence[str]]) -> tuple[list[ImagePair], 
         UsageError: if an input does not exist, or there is no match at all.
     """
     try:
-        files = {role: _find(paths) for role, paths in inputs.items()}
-    except ImageError as error:
+        files = {role: _find(paths, f"{role.upper()} images") for role, paths in inputs.items()}
+    except (ImageError, DataError) as error:
         raise UsageError(str(error)) from error
     hr, problems = files.pop("hr"), []
     partners: dict[Path, dict[str, Path]] = {image.path: {} for image in hr}
@@ -64,6 +67,12 @@ def match_images(inputs: Mapping[str, Sequence[str]]) -> tuple[list[ImagePair], 
     return pairs, problems, len(hr)
 
 
-def _find(inputs: Sequence[str]) -> list[KeyedFile]:
-    paths = dict.fromkeys(found.path for found in find_photos(inputs))
-    return [KeyedFile(path.stem, path) for path in paths]
+def _find(inputs: Sequence[str], what: str) -> list[KeyedFile]:
+    found: dict[Path, KeyedFile] = {}
+    for given in inputs:
+        if given.count("*") == 1 and not os.path.lexists(given):
+            listed = find_keyed(given, what)
+        else:
+            listed = [KeyedFile(photo.path.stem, photo.path) for photo in find_photos([given])]
+        found |= {image.path: image for image in listed if image.path not in found}
+    return list(found.values())

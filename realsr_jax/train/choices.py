@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from realsr_jax import losses
+from realsr_jax.data.camera import Camera
 from realsr_jax.data.sources import Part, Source
 from realsr_jax.models import NETWORKS
 from realsr_jax.system.errors import did_you_mean
@@ -13,10 +14,17 @@ from realsr_jax.train.train_config import TrainConfig, ValidationSet
 
 
 def choices() -> dict[str, list[type]]:
-    """Returns all networks, sources, losses, schedules and optimisers, by what they are chosen for."""
+    """Returns all classes that a configuration is made of but for `TrainConfig`, by what they are for."""
+    camera = Camera()
+    parts = [getattr(camera, field.name) for field in dataclasses.fields(camera)]
     return {
         "Networks, for model=": [network.config_class for network in NETWORKS.values()],
         "Sources, for train=(..., ...) and valid=": list(_below(Source)),
+        "Further validation sets, for more_valid=(..., ...)": [ValidationSet],
+        "Degradations, for Degraded(camera=Camera(noise=Noise(...)))": [
+            Camera,
+            *dict.fromkeys(type(part) for part in parts if dataclasses.is_dataclass(part)),
+        ],
         "Losses, for losses=(Weighted(L1()), Weighted(SSIM(), 20.0))": list(_below(losses.Loss)),
         "Schedules, for schedule=": list(_below(Schedule)),
         "Optimisers, for optimizer=": list(_below(Optimizer)),
@@ -66,7 +74,7 @@ def _explain_field(owner: str, word: str) -> str:
 
 def _all_classes() -> list[type]:
     chosen = [each for classes in choices().values() for each in classes]
-    return [*chosen, TrainConfig, ValidationSet, losses.Weighted, Part]
+    return [*chosen, TrainConfig, losses.Weighted, Part]
 
 
 def _below(base: type) -> Iterator[type]:
@@ -81,7 +89,9 @@ def _with_default(field: dataclasses.Field) -> str:
     if field.default is not dataclasses.MISSING:
         return f"{field.name}={field.default!r}"
     if field.default_factory is not dataclasses.MISSING:
-        return f"{field.name}={type(field.default_factory()).__name__}()"
+        value = field.default_factory()
+        plain = type(value)
+        return f"{field.name}={f'{plain.__name__}()' if value == plain() else repr(value)}"
     return field.name
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ from realsr_jax.weights import save_weights
 Say = Callable[[str], None]
 
 _PROFILED = range(4, 9)  # steps from the start, when all is compiled
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class BadBatchError(ValueError):
@@ -177,7 +179,7 @@ class _Run:
         failed = True
         try:
             self._know_what_to_beat()
-            with _signals_noted() as signals, _Profiler(profile) as profiler:
+            with _signals_noted(self.say) as signals, _Profiler(profile) as profiler:
                 result = self._steps(batches, signals, profiler)
             failed = False
             return result
@@ -411,8 +413,11 @@ def open_training_pairs(
 
 
 @contextlib.contextmanager
-def _signals_noted() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT instead of dying of them; a second SIGINT interrupts at once."""
+def _signals_noted(say: Say) -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT instead of dying of them, and says so; a second SIGINT interrupts.
+
+    While a step is compiled, Python comes to them only afterwards. A thread is told of them at once.
+    """
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted
@@ -423,9 +428,27 @@ def _signals_noted() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         noted.append(signum)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    hears, told = socket.socketpair()
+    told.setblocking(False)
+
+    def answer() -> None:
+        is_told = False
+        while number := hears.recv(1):
+            if number[0] in _STOPS and not is_told:
+                is_told = True
+                say("told to stop: the run saves and ends after a few more steps")
+
+    teller = threading.Thread(target=answer, daemon=True)
+    teller.start()
+    waked = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    before = {number: signal.signal(number, note) for number in _STOPS}
     try:
         yield noted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(waked)
+        told.shutdown(socket.SHUT_RDWR)  # closing would not do where a forked process has it too
+        told.close()
+        teller.join()
+        hears.close()

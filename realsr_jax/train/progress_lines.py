@@ -18,6 +18,8 @@ _SOON: Final = 5.0
 _SILENCE: Final = 30.0
 """Seconds after a line when the next is due, whatever the log does."""
 
+_START: Final = "the weights it started from"
+
 
 def headline_name(protocol: str) -> str:
     """Returns the name of the figure by which a protocol decides, for people."""
@@ -164,8 +166,7 @@ class TrainProgressLines:
         for each in self._config.validation_sets:
             remarks = [_compared(outcomes[each.name].score, bicubic[each.name], "bicubic")]
             if each.name == FIRST_SET and done:
-                is_best = run_state.best_epoch == epoch
-                remarks.append("best so far" if is_best else f"best in epoch {run_state.best_epoch}")
+                remarks += _rank(epoch, run_state)
             decisive, others = _figures(outcomes[each.name], each.protocol)
             name = "" if each.name == FIRST_SET else f", {each.name}"
             self._tell(f"{when}{name}: {decisive} ({', '.join(remarks)})  {others}")
@@ -177,7 +178,7 @@ class TrainProgressLines:
             return
         remarks = [_compared(score, run_state.bicubic_scores[FIRST_SET], "bicubic")]
         if start is not None:
-            remarks.append(_compared(score, start, "the weights it started from"))
+            remarks.append(_compared(score, start, _START))
         name = headline_name(self._config.protocol)
         self._tell(f"best in epoch {run_state.best_epoch}: {name} {score:.4f}, {', '.join(remarks)}")
 
@@ -196,6 +197,16 @@ def _figures(outcome: Outcome, protocol: str) -> tuple[str, str]:
     }
     decisive = figures.pop(rules.headline)
     return decisive, "  ".join(figures.values())
+
+
+def _rank(epoch: int, run_state: RunState) -> list[str]:
+    """Says what an epoch's score is among those of the run, and of the weights that it started from."""
+    score, start = run_state.best_score, run_state.start_score
+    if run_state.best_epoch != epoch or score is None:
+        return [f"best in epoch {run_state.best_epoch}"]
+    if start is None or score > start:
+        return ["best so far"]
+    return [_compared(score, start, _START), "best epoch so far"]
 
 
 def _compared(score: float, other: float, what: str) -> str:

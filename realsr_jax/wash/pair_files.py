@@ -26,9 +26,9 @@ _SHOWN_SHIFTS: Final = 100
 _DETAIL_SIDES: Final = (272, 400)  # rows and columns of HR
 _BROAD: Final = 8.0
 _SHOWN_FIGURES: Final = {
-    "shift": "{f.shift_x:.2f}, {f.shift_y:.2f} LR px",
-    "rotation": "{f.rotation:.2f} degrees",
-    "zoom": "{f.zoom:.2f} %",
+    "shift": "{f.shift_x:z.2f}, {f.shift_y:z.2f} LR px",
+    "rotation": "{f.rotation:z.2f} degrees",
+    "zoom": "{f.zoom:z.2f} %",
     "correlation": "{f.correlation:.3f}",
     "local shift": "{f.local_shift:.2f} LR px",
     "moving": "{f.moving:.1f} %",
