@@ -136,8 +136,9 @@ def _decode_other(data: bytes, format: str) -> Photo:
     file = io.BytesIO(data)
     image = _READERS[format](file)
     scan = file.tell()
-    check_pixels(format, *image.size, len(data))
-    check_memory(*image.size, 4)
+    width, height = image.size
+    check_pixels(format, width, height, len(data))
+    check_memory(width, height, 4)
     image.load()
     if format == "JPEG":
         _check_end(image, data, scan)
@@ -185,7 +186,8 @@ def _open_heif(file: BinaryIO) -> Any:
 def _decode_heif(data: bytes) -> Photo:
     """Decodes the primary picture of a HEIC file; more than 8 bits become 16."""
     image = _open_heif(io.BytesIO(data))
-    check_memory(*image.size, 8)
+    width, height = image.size
+    check_memory(width, height, 8)
     metadata, _ = read_metadata(image.info)
     return Photo(np.atleast_3d(np.asarray(image)), metadata, "HEIF", _remarks(len(image), ""))
 
