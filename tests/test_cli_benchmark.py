@@ -38,7 +38,7 @@ def slow(*values):
     "case",
     [
         slow(Case("tile", "oaddet", (24, 20), batch=2, fields=SMALL)),
-        Case("tile", "edsr", (24, 20), fields=SMALL | {"res_scale": 0.5}),
+        slow(Case("tile", "edsr", (24, 20), fields=SMALL | {"res_scale": 0.5})),
         slow(Case("ensemble", "deep_oaddet", (30, 26), fields=SMALL)),
         slow(Case("ensemble", "edsr", (30, 26), fields=SMALL)),
         slow(Case("step", "oaddet", (32, 32), batch=4, fields=SMALL)),

@@ -181,7 +181,7 @@ def test_table_is_read_by_type_kernel_channels_and_pixels(monkeypatch):
     assert not pays(dtype=jnp.bfloat16) and not pays(wanted="y") and not pays(kernel=(5, 5, 64, 64))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("wanted", ["y", "x", "kernel"])
 def test_compiled_program_against_the_direct_one(wanted, dtype, monkeypatch):
     """Guards what XLA makes of this way, on which its speed depends: how it fuses, copies and hoists."""

@@ -783,6 +783,7 @@ def test_16_bits_train_and_validate_like_the_same_levels_of_8(folder, tmp_path):
             assert entry[figure] == pytest.approx(other[figure], rel=1e-4), figure
 
 
+@pytest.mark.slow
 def test_bfloat16(folder, tmp_path):
     train(_config(folder, dtype="bfloat16", epochs=1), tmp_path / "run", say=lambda _: None)
     assert all(np.isfinite(entry["loss"]) for entry in _log(tmp_path / "run") if "loss" in entry)
@@ -1011,6 +1012,7 @@ def test_a_cosine_that_continues_says_what_the_learning_rate_does(photos):
         assert (line in run(epochs=epochs, schedule=Cosine(1.0))[1]) == expected
 
 
+@pytest.mark.slow
 def test_a_step_decay_that_continues_has_nothing_to_say(photos):
     _, run = photos
     for epochs in (1, 2):

@@ -79,7 +79,7 @@ def test_five_steps_of_the_published_code_on_one_device(name, accumulate):
     _check(case, model, state.params, losses)
 
 
-@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("n", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2)), 4])
 def test_five_steps_of_the_published_code_on_several_devices(n):
     case, model, params, options = _setup("edsr_tiny_l1")
     devices = jax.devices()[:n]

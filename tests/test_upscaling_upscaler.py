@@ -54,7 +54,9 @@ def test_uniform_tiles_leave_no_seams():
     np.testing.assert_allclose(tiled, whole, atol=0.001)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (5, 90), pytest.param((63, 64), marks=pytest.mark.slow), (64, 64)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (5, 90), *(pytest.param((side, 64), marks=pytest.mark.slow) for side in (63, 64))]
+)
 def test_images_smaller_than_a_tile(shape):
     lr = golden.photo(*shape)
     sr = _load("oaddet_small", tilings=(UniformTiles(64, 16),))(lr)
@@ -198,7 +200,7 @@ def limit_memory(monkeypatch):
         ),
         (75**2, UniformTiles(256, 60), {"tile_batch": 2}, ["tile_batch 1", UniformTiles(75, 37)]),
         (75**2, WholeImage(), {}, [UniformTiles(75, 32)]),
-        (2000, QuarterTiles(130, 4), {}, [QuarterTiles(65, 4)]),
+        pytest.param(2000, QuarterTiles(130, 4), {}, [QuarterTiles(65, 4)], marks=pytest.mark.slow),
         pytest.param(
             64**2,
             UniformTiles(64, 8),
@@ -223,6 +225,7 @@ def test_less_is_done_at_once_where_memory_does_not_suffice(
     assert told == [str(remedy) for remedy in remedies]
 
 
+@pytest.mark.slow
 def test_tiles_that_need_more_than_the_memory_are_made_smaller(monkeypatch, caplog):
     """On a CPU nothing refuses them: the system would end the process."""
     lr = golden.photo(200, 240)
