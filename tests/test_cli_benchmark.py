@@ -194,25 +194,25 @@ def test_folder_has_photos_of_20_sizes():
 
 def test_command(tmp_path, monkeypatch, capsys):
     def small_cases(**options):
-        assert options["networks"] == ["oaddet"]
+        assert options["networks"] == ["edsr"]
         assert options["dtypes"] == ["float32"]
-        return [Case("product", "", (64, 64)), Case("tile", "oaddet", (24, 20), fields=SMALL)]
+        return [Case("product", "", (64, 64)), Case("tile", "edsr", (24, 20), fields=SMALL)]
 
     monkeypatch.setattr(benchmark, "make_cases", small_cases)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     path = tmp_path / "speed.json"
-    arguments = ["--networks=oaddet", "--dtype=float32", "--repeats=2", f"--json={path}", f"--peer={PEER}"]
-    arguments.append("--sides=best,realsr_jax,published")
+    arguments = ["--networks=edsr", "--dtype=float32", "--repeats=2", f"--json={path}", f"--peer={PEER}"]
+    arguments.append("--sides=best,realsr_jax")
     assert benchmark.run(["realsr-benchmark", *arguments]) == 0
     captured = capsys.readouterr()
     rows = [line.split(" | ") for line in captured.out.splitlines() if line.startswith("| ")]
-    assert [row[1] for row in rows[2:]] == ["realsr_jax", "best", "published"]
+    assert [row[1] for row in rows[2:]] == ["realsr_jax", "best"]
     assert "\nmatrix, product 64x64, float32: realsr_jax " in captured.out
     assert captured.err == ""
     document = json.loads(path.read_text())
     assert document["machine"]["jax"].startswith("jax ")
     tile = document["cases"][1]
-    assert tile["case"] == "oaddet, tile 20x24, float32"
+    assert tile["case"] == "edsr, tile 20x24, float32"
     assert len(tile["sides"]["best"]["seconds"]) == 2
     shown = float(rows[2][2].split()[0])
     assert shown == pytest.approx(tile["sides"]["realsr_jax"]["median"], rel=0.01)

@@ -1607,8 +1607,9 @@ def test_a_page_is_written_of_what_was_done_before_an_interrupt(monkeypatch):
     assert "photos/a.png" in page and "photos/b.png" not in page
 
 
-def test_folder_of_many_sizes_compiles_few_programs(weights, caplog):
-    """Twenty photos of twenty sizes, some transparent: few programs for the network and the alpha."""
+@pytest.mark.parametrize("scale", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_folder_of_many_sizes_compiles_few_programs(weights, caplog, scale):
+    """Twenty photos of twenty sizes, some transparent: few programs for all passes of the network."""
     for i in range(20):
         samples = golden.photo(20 + 3 * i, 90 - 2 * i)
         if i % 3 == 0:
@@ -1618,7 +1619,7 @@ def test_folder_of_many_sizes_compiles_few_programs(weights, caplog):
     try:
         with caplog.at_level("WARNING"):
             options = f"--weights={weights}/edsr_tiny", "--tile_size=32", "--tile_overlap=8"
-            assert run("-i", "photos", "-o", "out", *options) == 0
+            assert run("-i", "photos", "-o", "out", f"--scale={scale}", *options) == 0
     finally:
         jax.config.update("jax_log_compiles", False)
     messages = [record.getMessage() for record in caplog.records]

@@ -61,9 +61,7 @@ def _check(case, model, params, losses):
     ("name", "accumulate"),
     [
         *(
-            pytest.param(
-                name, 1, marks=[pytest.mark.slow] * (name not in ("edsr_tiny_l1", "edsr_tiny_clipl1"))
-            )
+            pytest.param(name, 1, marks=[pytest.mark.slow] * (name != "edsr_tiny_clipl1"))
             for name in TRAJECTORIES
         ),
         ("edsr_tiny_ssim", 2),

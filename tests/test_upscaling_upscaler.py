@@ -64,7 +64,10 @@ def test_images_smaller_than_a_tile(shape):
     assert np.isfinite(sr).all()
 
 
-@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (13, 32), (31, 20)])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1), *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((5, 7), (13, 32))), (31, 20)],
+)
 @pytest.mark.parametrize("tiling", [UniformTiles(32, 16), FittedTiles()])
 def test_images_smaller_than_a_tile_are_computed_whole(shape, tiling):
     lr = golden.photo(*shape)
@@ -333,6 +336,7 @@ def test_load_upscaler(tmp_path):
     np.testing.assert_allclose(tiled(lr), whole(lr), atol=0.001)
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_close_and_float32_outside():
     lr = golden.photo(40, 50)
     precise = _load("oaddet_small")(lr)
