@@ -99,8 +99,15 @@ class Journal:
         self._append(json.dumps(line) + "\n")
 
     def _append(self, text: str) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        left = text.encode()
+        with self._path.open("ab", buffering=0) as file:
+            start = file.tell()
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:  # a full disk takes a part of the line
+                file.truncate(start)
+                raise
 
 
 def _fingerprint(pair: Record, scale: int) -> str:
