@@ -133,6 +133,14 @@ def _decode_png(data: bytes) -> Photo:
 
 def _decode_other(data: bytes, format: str) -> Photo:
     """Decodes what Pillow reads, with 8 bits."""
+    image = _load_whole(data, format)
+    metadata, orientation = read_metadata(image.info)
+    samples = _upright(_samples(image), orientation)
+    return Photo(samples, metadata, format, _remarks(_count_frames(image), image.mode))
+
+
+def _load_whole(data: bytes, format: str) -> Image.Image:
+    """Loads an image by Pillow; refuses one that its file or the memory cannot hold, or that is cut off."""
     file = io.BytesIO(data)
     image = _READERS[format](file)
     scan = file.tell()
@@ -142,9 +150,7 @@ def _decode_other(data: bytes, format: str) -> Photo:
     image.load()
     if format == "JPEG":
         _check_end(image, data, scan)
-    metadata, orientation = read_metadata(image.info)
-    samples = _upright(_samples(image), orientation)
-    return Photo(samples, metadata, format, _remarks(_count_frames(image), image.mode))
+    return image
 
 
 def _check_end(image: Image.Image, data: bytes, scan: int) -> None:
@@ -295,14 +301,7 @@ def _check_jpeg_parts(data: bytes, tags: Directory) -> None:
         raise ImageError("broken (its strips overlap)")
     for place, size in zip(places, sizes, strict=True):
         part = data[place : place + size]
-        jpeg = tables + part[2:] if tables else part
-        file = io.BytesIO(jpeg)
-        image = JpegImageFile(file)
-        scan = file.tell()
-        check_pixels("JPEG", *image.size, len(jpeg))
-        check_memory(*image.size, 4)
-        image.load()
-        _check_end(image, jpeg, scan)
+        _load_whole(tables + part[2:] if tables else part, "JPEG")
 
 
 def _deep_type(tags: Directory) -> type[np.number] | None:
