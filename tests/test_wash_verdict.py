@@ -207,6 +207,27 @@ def test_journal_goes_on_after_a_kill(tmp_path):
     assert known(tmp_path, pairs, 2) == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize(
+    ("found", "instead"),
+    [
+        ('"shift": 0.25', '"shift": 0.75'),
+        ('"shift": 0.25', '"shift": "0.25"'),
+        ("00" * 256, "0g" * 256),
+        ("{", "["),
+    ],
+)
+def test_damaged_lines_of_the_journal_are_measured_anew(tmp_path, found, instead):
+    pairs = [pair(tmp_path, name) for name in "ab"]
+    journal = Journal(tmp_path, pairs, 2)
+    journal.add(dataclasses.replace(record("a", shift=0.25), thumbnail="00" * 256))
+    journal.add(record("b"))
+    path = tmp_path / "journal.jsonl"
+    damaged = path.read_text().replace(found, instead, 1)
+    assert damaged != path.read_text()
+    path.write_text(damaged)
+    assert known(tmp_path, pairs, 2) == {"b"}
+
+
 def test_journal_forgets_what_has_changed(tmp_path):
     pairs = [pair(tmp_path, name) for name in "ab"]
     journal = Journal(tmp_path, pairs, 2)

@@ -4,11 +4,12 @@ Several processes that share the pairs write a file each; whoever reads them rea
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from realsr_jax.system.files import file_state, read_file
 from realsr_jax.system.shards import Shard
@@ -94,7 +95,8 @@ class Journal:
 
     def add(self, record: Record) -> None:
         """Appends a record."""
-        line = {"fingerprint": self._keys[record.name], "record": dataclasses.asdict(record)}
+        key, values = self._keys[record.name], dataclasses.asdict(record)
+        line = {"fingerprint": key, "record": values, "sha256": _digest(key, values)}
         self.records[record.name] = record
         self._append(json.dumps(line) + "\n")
 
@@ -114,15 +116,19 @@ def _fingerprint(pair: Record, scale: int) -> str:
     return repr((_VERSION, scale, [file_state(path) for path in (pair.lr, pair.hr)]))
 
 
+def _digest(key: str, values: Any) -> str:
+    return hashlib.sha256(json.dumps([key, values]).encode()).hexdigest()
+
+
 def _read_lines(content: str) -> dict[str, Record]:
-    """Reads the records that are whole, by fingerprint; what could not be read may have been mended since."""
+    """Reads the undamaged records, by fingerprint; what could not be read may have been mended since."""
     lines = {}
     for text in content.splitlines():
         try:
             line = json.loads(text)
-            values = line["record"]
-            if values["fault"] != "unreadable":
-                lines[line["fingerprint"]] = Record(**values | {"figures": Figures(**values["figures"])})
+            key, values = line["fingerprint"], line["record"]
+            if line["sha256"] == _digest(key, values) and values["fault"] != "unreadable":
+                lines[key] = Record(**values | {"figures": Figures(**values["figures"])})
         except (ValueError, KeyError, TypeError):
             continue
     return lines
