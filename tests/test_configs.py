@@ -198,7 +198,16 @@ def test_a_file_is_short_and_says_what_its_run_needs(name):
 
 
 @pytest.mark.parametrize(
-    "name", [*sorted(PUBLISHED), "trial_l1", "trial_ssim", "real_pairs_x2", "clean_x2", "default_x2"]
+    "name",
+    [
+        *sorted(PUBLISHED),
+        "trial_l1",
+        "trial_ssim",
+        "real_pairs_x2",
+        "clean_x2",
+        "default_x2_stage1",
+        "default_x2",
+    ],
 )
 def test_the_stated_cost_is_that_of_the_run(name):
     config = load_config(name)
