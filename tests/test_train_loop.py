@@ -562,20 +562,37 @@ def test_best_is_not_said_of_what_is_below_the_start(folder, score, start, epoch
     assert f"(1.0000 above bicubic, {words})" in said[0]
 
 
-def test_stop_at_the_end_of_an_epoch_leaves_its_evaluation_to_the_next_start(folder, tmp_path):
+def test_stop_at_the_end_of_an_epoch_leaves_its_evaluation_to_the_next_start(folder, tmp_path, monkeypatch):
+    """Which may itself end as soon as it is saved."""
+
+    class Death(BaseException):
+        pass
+
     def stop(line):
         if "step 2/3" in line:
             signal.raise_signal(signal.SIGTERM)
+
+    save = Checkpoints.save
+
+    def save_and_die(*args, **options):
+        save(*args, **options)
+        raise Death
 
     config = _config(folder, epochs=1)
     result = train(config, tmp_path / "run", say=stop)
     assert (result.step, result.is_complete) == (3, False)
     assert not (tmp_path / "run" / "latest").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", save_and_die)
+        with pytest.raises(Death):
+            train(config, tmp_path / "run", say=stop)
     result = train(config, tmp_path / "run", say=stop)
     assert result.is_complete
     assert result.best_score is not None
     train(config, tmp_path / "whole", say=lambda _: None)
     _assert_same(_left(tmp_path / "run"), _left(tmp_path / "whole"))
+    curves = [(tmp_path / name / "curves.png").read_bytes() for name in ("run", "whole")]
+    assert curves[0] == curves[1]
     assert [entry["step"] for entry in _log(tmp_path / "run")] == [1, 2, 3, 3]
     assert _left(tmp_path / "run")[2] == _left(tmp_path / "whole")[2]
 

@@ -334,8 +334,8 @@ class _Run:
         if self.config.save_every_epoch:
             self._export(f"epochs/{epoch}", params, epoch, score)
         self.run_state.ended_epochs = epoch
+        self.lines.plot()  # before saving: what ended is not drawn again
         self._save()
-        self.lines.plot()
         self.meter.skip_pause()
 
     def _save(self) -> None:
