@@ -1,7 +1,7 @@
 """Shared by all tests: four fake CPU devices, so that code for several devices runs as such.
 
-Most of the time goes into compiling: LLVM does not optimise, and what one test compiled is there for the next,
-in all processes of a run.
+Most of the time goes into compiling: LLVM does not optimise, and what one test compiled is there for the
+next, in all processes of a run.
 """
 
 import os
