@@ -1,8 +1,8 @@
 """First stage of the bundled default network, for photos as they are found: a compact EDSR for x2.
 
 Command: realsr-train --config=default_x2_stage1 --workdir=runs/default_x2_stage1
-Data: data/clean, the photos of clean_x2, 30 % clean; data/city100_crops, crops of 35 Nikon and 35 iPhone
-    pairs of City100 (https://github.com/ngchc/CameraSR, MIT), without its published test scenes.
+Data: data/clean, the photos of clean_x2_stage1, 30 % clean; data/city100_crops, crops of 35 Nikon and 35
+    iPhone pairs of City100 (https://github.com/ngchc/CameraSR, MIT), without its published test scenes.
 Cost: 5,000 steps of 8 patches of 80x80; 45 minutes on 2 CPU cores without AVX-512.
 Expected: AIM score 0.7664 on the photos that validate; 1.08 dB above bicubic on six other pairs of City100.
 """
@@ -29,7 +29,7 @@ def get_config() -> TrainConfig:
         model=EDSRConfig(n_resblocks=8, n_feats=64, res_scale=1.0, edge_padding=False),
         train=(Mixed((Degraded(PHOTOS), 0.64), *((pairs, 0.18) for pairs in camera_pairs())),),
         valid=Degraded("data/clean/*9.webp"),
-        start_from="runs/clean_x2/best",
+        start_from="runs/clean_x2_stage1/best",
         schedule=Cosine(learning_rate=4e-4, warmup_steps=200),
         ema_decay=0.998,
         batch_size=8,

@@ -1,7 +1,7 @@
 """Shared by all tests: four fake CPU devices, so that code for several devices runs as such.
 
-Most of the time goes into compiling: LLVM does not optimise, and what one test compiled is there for the
-next, in all processes of a run.
+Most of the time goes into compiling, so LLVM does not optimise, unless XLA_FLAGS say otherwise, and what one
+test compiled is there for the next, in all processes of a run.
 """
 
 import os
@@ -11,8 +11,9 @@ import tempfile
 import browser
 import pytest
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
-    " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
+    + os.environ.get("XLA_FLAGS", "")
 )
 
 

@@ -204,6 +204,7 @@ def test_a_file_is_short_and_says_what_its_run_needs(name):
         "trial_l1",
         "trial_ssim",
         "real_pairs_x2",
+        "clean_x2_stage1",
         "clean_x2",
         "default_x2_stage1",
         "default_x2",

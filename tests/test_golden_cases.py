@@ -1,7 +1,5 @@
 """The four networks against the golden results of the published code; PyTorch is not needed."""
 
-import functools
-
 import golden
 import jax
 import jax.numpy as jnp
@@ -13,9 +11,6 @@ from realsr_jax.models import NETWORKS, build_model
 from realsr_jax.ops import minimal_filtering
 
 MODELS = sorted(path.stem for path in (golden.DATA / "manifests").glob("*.json"))
-
-# These images are so small that compiling takes longest, so the compiler shall not optimise machine code.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def make_config(name, **overrides):
@@ -29,7 +24,7 @@ def make_config(name, **overrides):
 def upscale(config, weights, lr, *, dtype=jnp.float32):
     """Upscales [h, w, 3] with weights in PyTorch's layout."""
     params = {"params": to_flax(config, weights)}
-    return np.asarray(jit(build_model(config, dtype=dtype).apply)(params, lr[None].astype(np.float32))[0])
+    return np.asarray(jax.jit(build_model(config, dtype=dtype).apply)(params, lr[None].astype(np.float32))[0])
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -134,7 +134,7 @@ def test_dynamic_filter_computes_in_the_images_type():
 
 
 def temporary_bytes(function, *arguments):
-    compiled = jax.jit(function).lower(*arguments).compile({"xla_backend_optimization_level": 0})
+    compiled = jax.jit(function).lower(*arguments).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 

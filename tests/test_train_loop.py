@@ -100,7 +100,7 @@ class _Command:
         )
         flags = "" if devices is None else f" --xla_force_host_platform_device_count={devices}"
         environment = os.environ | {
-            "XLA_FLAGS": f"--xla_backend_optimization_level=1{flags}",
+            "XLA_FLAGS": f"--xla_backend_optimization_level=0{flags}",
             "JAX_PLATFORMS": "cpu",
         }
         command = [sys.executable, "-m", "realsr_jax.cli.train", f"--config={file}", f"--workdir={workdir}"]
@@ -563,7 +563,7 @@ def test_best_is_not_said_of_what_is_below_the_start(folder, score, start, epoch
 
 
 def test_stop_at_the_end_of_an_epoch_leaves_its_evaluation_to_the_next_start(folder, tmp_path, monkeypatch):
-    """Which may itself end as soon as it is saved."""
+    """That start may itself be killed right after it has saved."""
 
     class Death(BaseException):
         pass

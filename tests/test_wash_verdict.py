@@ -213,7 +213,7 @@ def test_journal_goes_on_after_a_kill(tmp_path):
         ('"shift": 0.25', '"shift": 0.75'),
         ('"shift": 0.25', '"shift": "0.25"'),
         ("00" * 256, "0g" * 256),
-        ("{", "["),
+        ("{", "[" * 200_000),
     ],
 )
 def test_damaged_lines_of_the_journal_are_measured_anew(tmp_path, found, instead):

@@ -283,6 +283,7 @@ class _Run:
         place = self.workdir / ("best" if self.run_state.best_epoch else "latest")
         where = f"weights in {place}, use --weights={self.workdir}"
         if was_complete:
+            self.lines.plot()  # which a kill may have prevented
             self.say(f"already complete after step {self.start}; {where}; --config.epochs=M continues it")
         else:
             self.lines.end(self.run_state)
@@ -334,8 +335,8 @@ class _Run:
         if self.config.save_every_epoch:
             self._export(f"epochs/{epoch}", params, epoch, score)
         self.run_state.ended_epochs = epoch
-        self.lines.plot()  # before saving: what ended is not drawn again
         self._save()
+        self.lines.plot()
         self.meter.skip_pause()
 
     def _save(self) -> None:

@@ -129,6 +129,6 @@ def _read_lines(content: str) -> dict[str, Record]:
             key, values = line["fingerprint"], line["record"]
             if line["sha256"] == _digest(key, values) and values["fault"] != "unreadable":
                 lines[key] = Record(**values | {"figures": Figures(**values["figures"])})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return lines
