@@ -8,7 +8,8 @@ Expected: AIM score 0.7710 on the photos that validate, 0.7664 before; 1.08 dB a
     six other pairs of City100.
 """
 
-from realsr_jax.configs.default_x2_stage1 import PHOTOS, camera_pairs
+from realsr_jax.configs.clean_x2_stage1 import PHOTOS
+from realsr_jax.configs.default_x2_stage1 import camera_pairs
 from realsr_jax.configs.default_x2_stage1 import get_config as previous_stage
 from realsr_jax.data.camera import Camera
 from realsr_jax.data.sources import Degraded, Mixed

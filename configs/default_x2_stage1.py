@@ -7,12 +7,11 @@ Cost: 5,000 steps of 8 patches of 80x80; 45 minutes on 2 CPU cores without AVX-5
 Expected: AIM score 0.7664 on the photos that validate; 1.08 dB above bicubic on six other pairs of City100.
 """
 
+from realsr_jax.configs.clean_x2_stage1 import PHOTOS
 from realsr_jax.data.sources import Degraded, Mixed, PairFolder
 from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.train.optimizers import Cosine
 from realsr_jax.train.train_config import TrainConfig
-
-PHOTOS = "data/clean/*[0-8a-z].webp"
 
 
 def camera_pairs() -> list[PairFolder]:

@@ -366,6 +366,7 @@ def test_list_names_all_there_is(capsys):
     ("name", "address"),
     [
         ("clean_x2", "https://github.com/gianni-rosato/gb82-image-set"),
+        ("clean_x2_stage1", "https://github.com/gianni-rosato/gb82-image-set"),
         ("real_pairs_x2", "https://github.com/ngchc/CameraSR"),
         ("trial_l1", "https://www2.eecs.berkeley.edu/"),
         ("oaddet_div2k", "https://data.vision.ee.ethz.ch/cvl/DIV2K/"),
@@ -377,7 +378,7 @@ def test_missing_data_have_an_address(capsys, name, address):
     error = capsys.readouterr().err
     assert address in error
     assert error.count("\n") == 1
-    if name == "clean_x2":  # data of one's own have none
+    if name == "clean_x2_stage1":  # data of one's own have none
         assert run(f"--config={name}", WORK, "--config.train[0].hr=gone") == 1
         assert "http" not in capsys.readouterr().err
 

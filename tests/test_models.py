@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch_reference
 from flax.traverse_util import flatten_dict
-from test_golden_cases import MODELS, jit, make_config, upscale
+from test_golden_cases import MODELS, make_config, upscale
 
 from realsr_jax.convert.rules import to_flax, to_torch
 from realsr_jax.models import NETWORKS, build_model, place_parameters
@@ -113,7 +113,7 @@ def test_gradients_against_the_reference(config):
         sr = build_model(config).apply({"params": params}, lr[None].astype(np.float32))
         return jnp.mean((sr - hr) ** 2)
 
-    gradients = to_torch(config, jit(jax.grad(loss))(to_flax(config, numpy_weights(reference))))
+    gradients = to_torch(config, jax.jit(jax.grad(loss))(to_flax(config, numpy_weights(reference))))
     for key, parameter in reference.named_parameters():
         expected = np.zeros(parameter.shape) if parameter.grad is None else parameter.grad.numpy()
         tolerance = 1e-3 * np.abs(expected).max()
@@ -126,7 +126,7 @@ def test_gradients_against_the_reference(config):
     ids=lambda module: type(module).__name__,
 )
 def test_initial_weights_are_spread_as_pytorch_spreads_them(module):
-    params = jit(module.init)(jax.random.key(0), jnp.zeros((1, 2, 2, 32)))["params"]
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 2, 2, 32)))["params"]
     kernels = {path[:-1]: value for path, value in flatten_dict(params).items() if path[-1] == "kernel"}
     for path, value in flatten_dict(params).items():
         bound = np.prod(kernels[path[:-1]].shape[:-1]) ** -0.5
@@ -159,7 +159,7 @@ def test_placed_parameters_are_cast_once_and_change_nothing(name, at_images):
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     placed = place_parameters(config, params, device, dtype="bfloat16")
     model, lr = build_model(config, dtype="bfloat16"), case["lr"][None].astype(np.float32)
-    run = jit(lambda params: model.apply({"params": params}, lr))
+    run = jax.jit(lambda params: model.apply({"params": params}, lr))
     np.testing.assert_array_equal(run(placed), run(params))
     in_full = place_parameters(config, params, device)
     assert {leaf.dtype for leaf in jax.tree.leaves(in_full)} == {jnp.dtype("float32")}

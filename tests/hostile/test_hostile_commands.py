@@ -178,12 +178,13 @@ def test_what_another_host_writes_stays_for_a_day(place, monkeypatch):
 # -------------------------------------------------------------------------------- while others read and write
 
 REWRITER = """
-import functools, sys
+import functools, sys, time
 from realsr_jax import weights
 from test_hostile_commands import save_constant
 weights.parameter_shapes = functools.cache(weights.parameter_shapes)  # takes most of the time
 for value in range(int(sys.argv[2])):
     save_constant(sys.argv[1], value)
+    time.sleep(0.03)  # or it ends before a reader on a busy machine has read three of them
 """
 
 
