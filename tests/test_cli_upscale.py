@@ -1238,6 +1238,7 @@ def test_report_shows_each_of_several_networks(weights):
     np.testing.assert_array_equal(picture(shown["network0"]), load("one.png"))
 
 
+@pytest.mark.slow
 def test_report_shows_the_part_of_large_photos_where_they_differ_most():
     photo = np.full((700, 600, 3), 90, np.uint8)
     photo[600:640, 500:560] = golden.photo(40, 60)

@@ -108,6 +108,7 @@ def test_batches_are_powers_of_two_within_what_is_asked_for_and_what_there_is(mo
         sizes.clear()
 
 
+@pytest.mark.slow
 def test_image_of_a_tile_equals_the_whole_image():
     lr = golden.photo(64, 64)
     tiled = _load("oaddet_small", tilings=(UniformTiles(64, 16),))(lr)
