@@ -8,8 +8,8 @@ Expected: AIM score 0.7664 on the photos that validate; 1.08 dB above bicubic on
 """
 
 from realsr_jax.configs.clean_x2_stage1 import PHOTOS
+from realsr_jax.configs.clean_x2_stage1 import get_config as previous_stage
 from realsr_jax.data.sources import Degraded, Mixed, PairFolder
-from realsr_jax.models.edsr import EDSRConfig
 from realsr_jax.train.optimizers import Cosine
 from realsr_jax.train.train_config import TrainConfig
 
@@ -24,16 +24,11 @@ def camera_pairs() -> list[PairFolder]:
 
 def get_config() -> TrainConfig:
     """Returns the run."""
-    return TrainConfig(
-        model=EDSRConfig(n_resblocks=8, n_feats=64, res_scale=1.0, edge_padding=False),
+    return previous_stage().replace(
         train=(Mixed((Degraded(PHOTOS), 0.64), *((pairs, 0.18) for pairs in camera_pairs())),),
         valid=Degraded("data/clean/*9.webp"),
         start_from="runs/clean_x2_stage1/best",
         schedule=Cosine(learning_rate=4e-4, warmup_steps=200),
-        ema_decay=0.998,
-        batch_size=8,
-        patch_size=80,
         epochs=5,
-        steps_per_epoch=1000,
         protocol="aim",
     )
